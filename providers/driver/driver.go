@@ -131,6 +131,9 @@ type View interface {
 	// Verify compares digests of the bytes received for a disk's Stream with those that the source gives, by hash name ("sha1", "sha256")
 	// in lower-case hex. It returns the names compared; none if the source gives no digest. A difference is a DataLoss fault.
 	Verify(ctx context.Context, id string, digests map[string]string) ([]string, error)
+	// Detach ends the view but leaves at the source what Token names (a snapshot), for an Open with Resume by a later process: a lease ends as
+	// aborted, streams end with an error. It must be called with a context that is not yet cancelled; Close afterwards does nothing.
+	Detach(ctx context.Context) error
 	// Close releases everything the view holds at the source: lease, snapshot. It must be called even if reading failed, with a context that
 	// is not yet cancelled, and may be called again after an error. complete says that everything was read (the lease then ends as completed,
 	// otherwise as aborted).

@@ -185,6 +185,8 @@ type Host struct {
 	// Accelerated says whether guests run on the processor itself (KVM works); otherwise they are emulated. Why says how that was found.
 	Accelerated bool
 	Why         string
+	// LimitsCPU says whether Spec.CPUMillis is enforced; otherwise it is only kept. Why says what the host lacks for it.
+	LimitsCPU bool
 	// Version is the driver's and the virtualisation service's version, for people.
 	Version string
 }

@@ -1,0 +1,20 @@
+// Package all is the list of disk formats. A format is one line here and one folder beside this one.
+package all
+
+import (
+	"github.com/hyperplane-project/hyperplane/converters"
+	"github.com/hyperplane-project/hyperplane/converters/internal/foreign"
+	"github.com/hyperplane-project/hyperplane/converters/qcow2"
+	"github.com/hyperplane-project/hyperplane/converters/raw"
+	"github.com/hyperplane-project/hyperplane/converters/vmdk"
+)
+
+// Formats returns all formats in the order of detection: those with a magic, then those that are only recognised, and raw last.
+func Formats() converters.Formats {
+	f := converters.Formats{
+		qcow2.Format(),
+		vmdk.Format(),
+	}
+	f = append(f, foreign.Formats()...)
+	return append(f, raw.Format())
+}

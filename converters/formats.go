@@ -1,0 +1,156 @@
+// Package converters copies disks from any source into any image format. It detects formats, opens images, and runs the parallel, sparse copy
+// that all formats share. It knows no format itself: the list comes from package all.
+package converters
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hyperplane-project/hyperplane/converters/image"
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+)
+
+// Formats are the disk formats in the order of detection. raw, which any file is, comes last.
+type Formats []image.Format
+
+// OpenOptions says how to open an image.
+type OpenOptions struct {
+	// Format is the format's name, if the caller knows it: then nothing else is tried and the file must be of that format. With "raw" the content
+	// is not looked at. Empty detects the format; never do that for a file that whoever filled the disk could have chosen.
+	Format string
+}
+
+// Open opens the image file or block device at path for reading. No other file is opened, whatever the image says.
+// An error wraps image.ErrCorrupt, ErrTruncated, ErrUnsupported, ErrEncrypted, ErrReference or ErrLimit where the image is at fault.
+func (f Formats) Open(ctx context.Context, path string, o OpenOptions) (image.Reader, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	file, err := openLocal(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := f.open(file, o)
+	if err != nil {
+		return nil, errors.Join(fault.Wrap(err, "%s", path), file.Close())
+	}
+	return r, nil
+}
+
+// Inspect describes the image at path. It opens no other file and reads at most image.MaxOpenBytes of this one.
+func (f Formats) Inspect(path string) (image.Info, error) {
+	file, err := openLocal(path)
+	if err != nil {
+		return image.Info{}, err
+	}
+	r, err := f.open(&budgetFile{File: file}, OpenOptions{})
+	if err != nil {
+		return image.Info{}, errors.Join(fault.Wrap(err, "%s", path), file.Close())
+	}
+	return r.Info(), fault.Wrap(r.Close(), "%s", path)
+}
+
+// OpenFile opens an image that is not a local file. The Reader owns file, unless an error is returned.
+func (f Formats) OpenFile(file image.File, o OpenOptions) (image.Reader, error) {
+	r, err := f.open(file, o)
+	return r, fault.Wrap(err, "%s", file.Name())
+}
+
+// OpenStream reads a disk of the named format from r, front to back. size is the number of bytes r will deliver, or -1 if that is not known;
+// raw needs it. The caller closes r.
+func (f Formats) OpenStream(format string, r io.Reader, size int64) (image.Stream, error) {
+	found, err := f.find(format)
+	if err != nil {
+		return nil, err
+	}
+	if found.OpenStream == nil {
+		return nil, image.Unsupportedf("format %s cannot be read as a stream; give a file", format)
+	}
+	s, err := found.OpenStream(r, size)
+	if errors.Is(err, image.ErrWrongFormat) {
+		return nil, fault.New(fault.InvalidArgument, "the stream is not of format %s", format)
+	}
+	return s, err
+}
+
+// find returns the format with the given name.
+func (f Formats) find(name string) (image.Format, error) {
+	i := slices.IndexFunc(f, func(g image.Format) bool { return g.Name == name })
+	if i < 0 {
+		return image.Format{}, fault.New(fault.InvalidArgument, "there is no format %q; known are %s", name, strings.Join(f.names(), ", "))
+	}
+	return f[i], nil
+}
+
+func (f Formats) names() []string {
+	var names []string
+	for _, g := range f {
+		if !slices.Contains(names, g.Name) {
+			names = append(names, g.Name)
+		}
+	}
+	return names
+}
+
+// open opens file as the format the caller states, or as the first whose magic it has.
+func (f Formats) open(file image.File, o OpenOptions) (image.Reader, error) {
+	if o.Format == "" {
+		return f.detect(file)
+	}
+	if _, err := f.find(o.Format); err != nil {
+		return nil, err
+	}
+	for _, g := range f {
+		if g.Name != o.Format {
+			continue
+		}
+		if r, err := g.Open(file); !errors.Is(err, image.ErrWrongFormat) {
+			return r, err
+		}
+	}
+	return nil, fault.New(fault.InvalidArgument, "the file is not of format %s", o.Format)
+}
+
+func (f Formats) detect(file image.File) (image.Reader, error) {
+	for _, g := range f {
+		r, err := g.Open(file)
+		if errors.Is(err, image.ErrWrongFormat) {
+			continue
+		}
+		return r, err
+	}
+	return nil, fault.New(fault.InvalidArgument, "the file is of no known format")
+}
+
+// openLocal opens a regular file or a block device. A pipe in its place does not block.
+func openLocal(path string) (*image.LocalFile, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fault.Wrap(err, "open image")
+	}
+	l, err := image.NewLocalFile(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return l, nil
+}
+
+// budgetFile ends reading when more was read than opening may take.
+type budgetFile struct {
+	image.File
+	read atomic.Int64
+}
+
+func (b *budgetFile) ReadAt(p []byte, off int64) (int, error) {
+	if n := b.read.Add(int64(len(p))); n > image.MaxOpenBytes {
+		return 0, image.Limitf("the image has more than %d bytes of metadata at its start", image.MaxOpenBytes)
+	}
+	return b.File.ReadAt(p, off)
+}

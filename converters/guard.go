@@ -1,0 +1,77 @@
+package converters
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hyperplane-project/hyperplane/converters/image"
+)
+
+// guard counts what is written to an output and ends it at a limit.
+type guard struct {
+	image.Output
+	file    *os.File // the file behind Output, or nil
+	limit   int64    // 0 is none
+	written atomic.Int64
+	end     atomic.Int64 // size of the output
+}
+
+func newGuard(out image.Output, limit int64) *guard {
+	g := &guard{Output: out, limit: limit}
+	switch o := out.(type) {
+	case *os.File:
+		g.file = o
+	case image.Backed:
+		g.file = o.OS()
+	}
+	return g
+}
+
+// WriteAt writes to the output, if the limit allows.
+func (g *guard) WriteAt(p []byte, off int64) (int, error) {
+	if err := g.count(int64(len(p))); err != nil {
+		return 0, err
+	}
+	n, err := g.Output.WriteAt(p, off)
+	g.grow(off + int64(n))
+	return n, err
+}
+
+// Truncate sets the output's size.
+func (g *guard) Truncate(size int64) error {
+	g.end.Store(size)
+	return g.Output.Truncate(size)
+}
+
+// Clone shares n bytes of another file with the output. What cannot be cloned is an error that wraps errors.ErrUnsupported or is the system's.
+func (g *guard) Clone(from *os.File, fromOff, toOff, n int64) error {
+	if g.file == nil {
+		return errors.ErrUnsupported
+	}
+	err := unix.IoctlFileCloneRange(int(g.file.Fd()), &unix.FileCloneRange{
+		Src_fd: int64(from.Fd()), Src_offset: uint64(fromOff), Src_length: uint64(n), Dest_offset: uint64(toOff),
+	})
+	if err != nil {
+		return err
+	}
+	g.grow(toOff + n)
+	return g.count(n)
+}
+
+func (g *guard) count(n int64) error {
+	if total := g.written.Add(n); g.limit > 0 && total > g.limit {
+		return image.Limitf("the output exceeds %d bytes", g.limit)
+	}
+	return nil
+}
+
+// grow notes that the output reaches to end.
+func (g *guard) grow(end int64) {
+	for old := g.end.Load(); end > old && !g.end.CompareAndSwap(old, end); old = g.end.Load() {
+	}
+}
+
+func (g *guard) size() int64 { return g.end.Load() }

@@ -1,0 +1,77 @@
+// Package deflate compresses single blocks with raw deflate (RFC 1951). It must not know an image format.
+package deflate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// DefaultLevel is the level used for 0: zlib's own default.
+const DefaultLevel = 6
+
+// maxStored is the largest content of one stored block (RFC 1951, 3.2.4).
+const maxStored = 65535
+
+// Compressor compresses one block at a time. It is used by one goroutine.
+type Compressor struct {
+	w   *flate.Writer
+	buf bytes.Buffer
+}
+
+// NewCompressor makes a compressor of the given level: 1 (fastest) to 9, 0 for DefaultLevel.
+func NewCompressor(level int) (*Compressor, error) {
+	if level == 0 {
+		level = DefaultLevel
+	}
+	if level < 1 || level > 9 {
+		return nil, fmt.Errorf("compression level %d is not between 1 and 9", level)
+	}
+	c := &Compressor{}
+	w, err := flate.NewWriter(&c.buf, level)
+	if err != nil {
+		return nil, err
+	}
+	c.w = w
+	return c, nil
+}
+
+// Append appends a complete deflate stream of p to dst. The stream is never longer than StoredSize(len(p)): content that does not compress
+// is stored.
+func (c *Compressor) Append(dst, p []byte) ([]byte, error) {
+	c.buf.Reset()
+	c.w.Reset(&c.buf)
+	if _, err := c.w.Write(p); err != nil {
+		return nil, err
+	}
+	if err := c.w.Close(); err != nil {
+		return nil, err
+	}
+	if c.buf.Len() > StoredSize(len(p)) {
+		return AppendStored(dst, p), nil
+	}
+	return append(dst, c.buf.Bytes()...), nil
+}
+
+// StoredSize is the size of a stream that stores n bytes.
+func StoredSize(n int) int { return n + 5*max(1, (n+maxStored-1)/maxStored) }
+
+// AppendStored appends a complete deflate stream that holds p uncompressed.
+func AppendStored(dst, p []byte) []byte {
+	for {
+		n := min(len(p), maxStored)
+		var last byte
+		if n == len(p) {
+			last = 1
+		}
+		dst = append(dst, last)
+		dst = binary.LittleEndian.AppendUint16(dst, uint16(n))
+		dst = binary.LittleEndian.AppendUint16(dst, ^uint16(n))
+		dst = append(dst, p[:n]...)
+		if p = p[n:]; last == 1 {
+			return dst
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package engine_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hyperplane-project/hyperplane/converters/image"
+	"github.com/hyperplane-project/hyperplane/converters/image/imagetest"
+	"github.com/hyperplane-project/hyperplane/converters/internal/engine"
+	"github.com/hyperplane-project/hyperplane/converters/qcow2"
+	"github.com/hyperplane-project/hyperplane/converters/raw"
+)
+
+// cloneOutput clones by copying, as far as it is allowed to, and checks the alignment a file system would ask for.
+type cloneOutput struct {
+	*os.File
+	t       *testing.T
+	allowed int64 // clones after which every further one fails
+	clones  atomic.Int64
+}
+
+var errNoClone = errors.New("cannot clone")
+
+func (o *cloneOutput) Clone(from *os.File, fromOff, toOff, n int64) error {
+	if o.clones.Add(1) > o.allowed {
+		return errNoClone
+	}
+	st, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	if fromOff%4096 != 0 || toOff%4096 != 0 || n%4096 != 0 && fromOff+n != st.Size() {
+		o.t.Errorf("clone of %d bytes from %d to %d is not aligned", n, fromOff, toOff)
+	}
+	p := make([]byte, n)
+	if _, err := from.ReadAt(p, fromOff); err != nil {
+		return err
+	}
+	_, err = o.WriteAt(p, toOff)
+	return err
+}
+
+// TestClone copies from a file to an output that can clone always, never, or only at first.
+func TestClone(t *testing.T) {
+	t.Parallel()
+	disk := imagetest.RandomDisk(3, 6_000_128)
+	path := imagetest.Raw(t, disk)
+	for name, allowed := range map[string]int64{"always": 1 << 30, "never": 0, "at first": 3} {
+		for _, format := range []image.Format{raw.Format(), qcow2.Format()} {
+			t.Run(name+" to "+format.Name, func(t *testing.T) {
+				t.Parallel()
+				f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				out := &cloneOutput{File: f, t: t, allowed: allowed}
+				copyRaw(t, path, format, out)
+				if allowed > 3 && out.clones.Load() < 3 {
+					t.Errorf("there were %d clones only", out.clones.Load())
+				}
+				if allowed == 0 && out.clones.Load() > 1 {
+					t.Errorf("%d clones were tried where none is possible", out.clones.Load())
+				}
+				imagetest.Same(t, disk, imagetest.Open(t, imagetest.Harness{Format: format}, f.Name()))
+			})
+		}
+	}
+}
+
+func copyRaw(t *testing.T, path string, format image.Format, out image.Output) {
+	t.Helper()
+	in, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := raw.OpenFile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = src.Close() }()
+	w, err := format.Create(out, image.CreateOptions{VirtualSize: src.Info().VirtualSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Copy(t.Context(), src, w, out, engine.Options{Workers: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+}

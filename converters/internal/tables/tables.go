@@ -1,0 +1,98 @@
+// Package tables reads the lookup tables of disk images lazily: a page at a time, with a bound on the memory, whatever size the image claims
+// its tables have.
+package tables
+
+import (
+	"io"
+	"sync"
+
+	"github.com/hyperplane-project/hyperplane/converters/image"
+)
+
+const (
+	// pageSize is the most that is read at once.
+	pageSize = 64 << 10
+	// budget bounds the bytes of cached pages.
+	budget = 8 << 20
+)
+
+// Cache holds recently used pages of tables. It is safe for concurrent use.
+type Cache struct {
+	r io.ReaderAt
+
+	mu    sync.Mutex
+	pages map[int64]*page
+	bytes int
+	clock int64
+}
+
+type page struct {
+	data []byte
+	used int64
+}
+
+// New makes a cache of tables that lie in r.
+func New(r io.ReaderAt) *Cache { return &Cache{r: r, pages: map[int64]*page{}} }
+
+// From returns the bytes of a table from index on: at least one entry, at most the rest of its page. The table lies at off in the file, is
+// size bytes long and has entries of entry bytes, a power of two. The bytes must not be changed. A table that reaches past the end of the
+// file is an error that wraps image.ErrTruncated.
+func (c *Cache) From(off, size, index, entry int64) ([]byte, error) {
+	at := index * entry
+	start := at / pageSize * pageSize
+	p, err := c.page(off+start, int(min(pageSize, size-start)))
+	if err != nil {
+		return nil, err
+	}
+	return p[at-start:], nil
+}
+
+func (c *Cache) page(off int64, n int) ([]byte, error) {
+	if p := c.lookup(off, n); p != nil {
+		return p, nil
+	}
+	data := make([]byte, n)
+	if err := image.ReadFull(c.r, data, off, "lookup table"); err != nil {
+		return nil, err
+	}
+	c.insert(off, data)
+	return data, nil
+}
+
+func (c *Cache) lookup(off int64, n int) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pages[off]
+	// Damaged images have tables that overlap: a page of another length is another table's.
+	if p == nil || len(p.data) < n {
+		return nil
+	}
+	c.clock++
+	p.used = c.clock
+	return p.data[:n]
+}
+
+func (c *Cache) insert(off int64, data []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clock++
+	if old := c.pages[off]; old != nil {
+		c.bytes -= len(old.data)
+	}
+	c.pages[off] = &page{data, c.clock}
+	for c.bytes += len(data); c.bytes > budget; {
+		c.evict()
+	}
+}
+
+// evict drops the page that was not used for the longest time.
+func (c *Cache) evict() {
+	oldest, at := c.clock+1, int64(0)
+	for off, p := range c.pages {
+		if p.used < oldest {
+			oldest, at = p.used, off
+		}
+	}
+	c.bytes -= len(c.pages[at].data)
+	delete(c.pages, at)
+}

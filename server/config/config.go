@@ -1,0 +1,223 @@
+// Package config reads the daemon's settings: defaults, then a YAML file, then the environment. Flags are the caller's business and win over
+// all. The file's keys are snake_case; the CamelCase keys of HyperSDK's files are accepted for the settings both have. An unknown key is an
+// error with file and line.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+)
+
+// Secret is a text that is never printed.
+type Secret string
+
+// String returns stars.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "***"
+}
+
+// GoString returns stars.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText returns stars.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Config are the daemon's settings.
+type Config struct {
+	// StateDir holds everything the daemon keeps. Socket is the local admin door; empty = none.
+	StateDir string `yaml:"state_dir"`
+	Socket   string `yaml:"socket"`
+	// Listen are the addresses that every protocol is served on.
+	Listen []string `yaml:"listen"`
+	// DaemonAddr is HyperSDK's name for listen with one address.
+	DaemonAddr string `yaml:"daemon_addr"`
+	// TLSNames are further names and addresses in the server's certificate.
+	TLSNames []string `yaml:"tls_names"`
+	// ClientCAFile are CAs whose client certificates are believed, method lists included; IdentityCAFile those believed for names only.
+	ClientCAFile   string `yaml:"client_ca_file"`
+	IdentityCAFile string `yaml:"identity_ca_file"`
+	// AllowPlain accepts connections without TLS from other hosts.
+	AllowPlain bool `yaml:"allow_plain"`
+	// AllowUnauthenticatedReads opens the methods marked so in the schema to callers without a credential; OpenMetrics the metrics.
+	AllowUnauthenticatedReads bool `yaml:"allow_unauthenticated_reads"`
+	OpenMetrics               bool `yaml:"open_metrics"`
+	// LogLevel is debug, info, warn or error; LogFormat text or json.
+	LogLevel  string `yaml:"log_level"`
+	LogFormat string `yaml:"log_format"`
+
+	Hypervisor Hypervisor `yaml:"hypervisor"`
+	Subnets    []Subnet   `yaml:"subnets"`
+	// VolumeDir holds the VMs' volumes (default: below the state directory), ImageDir the images that file URLs may name.
+	VolumeDir string `yaml:"volume_dir"`
+	ImageDir  string `yaml:"image_dir"`
+
+	// JobConcurrency is how many jobs run at once, DownloadWorkers how many disks one job reads at once (0 = the provider's default).
+	JobConcurrency  int    `yaml:"job_concurrency"`
+	DownloadWorkers int    `yaml:"download_workers"`
+	DefaultFormat   string `yaml:"default_format"`
+	// EnableCBT is accepted for HyperSDK's files; the daemon says at start that it has no effect yet.
+	EnableCBT bool `yaml:"enable_cbt"`
+
+	// The vCenter that jobs use if they name none.
+	VCenterURL string `yaml:"vcenter_url"`
+	Username   string `yaml:"username"`
+	Password   Secret `yaml:"password"`
+	Insecure   bool   `yaml:"insecure"`
+	CAFile     string `yaml:"ca_file"`
+	Thumbprint string `yaml:"thumbprint"`
+}
+
+// Hypervisor says how VMs are run.
+type Hypervisor struct {
+	// Driver is libvirt, or fake for trying the API without VMs.
+	Driver string `yaml:"driver"`
+	// Socket is libvirtd's socket.
+	Socket string `yaml:"socket"`
+	// Accel is auto, kvm or tcg (software emulation).
+	Accel string `yaml:"accel"`
+	// RunDir holds the sockets of serial ports and displays.
+	RunDir string `yaml:"run_dir"`
+}
+
+// Subnet is a subnet for VMs.
+type Subnet struct {
+	ID     string `yaml:"id"`
+	Bridge string `yaml:"bridge"`
+	// Existing bridges are not made by the daemon.
+	Existing bool         `yaml:"existing"`
+	Gateway  netip.Prefix `yaml:"gateway"`
+	First    netip.Addr   `yaml:"first"`
+	Last     netip.Addr   `yaml:"last"`
+	Domain   string       `yaml:"domain"`
+	DNS      []netip.Addr `yaml:"dns"`
+	Isolated bool         `yaml:"isolated"`
+	// AllowedUsers and AllowedGroups may create VMs in it; nobody named = everybody.
+	AllowedUsers  []string `yaml:"allowed_users"`
+	AllowedGroups []string `yaml:"allowed_groups"`
+}
+
+// Default returns the settings of a daemon that was told nothing.
+func Default() Config {
+	return Config{
+		StateDir: "/var/lib/hyperplane", Socket: "/run/hyperplane/hypervisord.sock",
+		Listen:   []string{":8080", ":6976"},
+		LogLevel: "info", LogFormat: "text",
+		Hypervisor:     Hypervisor{Driver: "libvirt", Socket: "/run/libvirt/libvirt-sock", Accel: "auto", RunDir: "/run/hyperplane/vms"},
+		JobConcurrency: 2, DefaultFormat: "qcow2",
+		Subnets: []Subnet{{
+			ID: "default", Bridge: "hyperplane0", Gateway: netip.MustParsePrefix("10.88.0.1/24"),
+			First: netip.MustParseAddr("10.88.0.10"), Last: netip.MustParseAddr("10.88.0.250"), Domain: "hyperplane.internal",
+		}},
+	}
+}
+
+// Load returns the defaults, changed by the file (empty = none) and the environment.
+func Load(path string, getenv func(string) string) (Config, error) {
+	c := Default()
+	if path != "" {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return c, fault.Wrap(err, "configuration")
+		}
+		if err := c.decode(path, raw); err != nil {
+			return c, err
+		}
+	}
+	return c, c.environment(getenv)
+}
+
+func (c *Config) decode(path string, raw []byte) error {
+	raw, err := snakeCaseKeys(raw)
+	if err != nil {
+		return fault.As(fault.InvalidArgument, err, "configuration %s", path)
+	}
+	d := yaml.NewDecoder(bytes.NewReader(raw))
+	d.KnownFields(true)
+	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return fault.New(fault.InvalidArgument, "configuration %s: %s", path, strings.ReplaceAll(err.Error(), " in type config.Config", ""))
+	}
+	if c.DaemonAddr != "" {
+		c.Listen = []string{c.DaemonAddr}
+	}
+	return nil
+}
+
+// environment applies the variables that HyperSDK and govc users have set.
+func (c *Config) environment(getenv func(string) string) error {
+	for name, into := range map[string]*string{
+		"GOVC_URL": &c.VCenterURL, "GOVC_USERNAME": &c.Username, "GOVC_TLS_CA_CERTS": &c.CAFile, "LOG_LEVEL": &c.LogLevel,
+	} {
+		if v := getenv(name); v != "" {
+			*into = v
+		}
+	}
+	if v := getenv("GOVC_PASSWORD"); v != "" {
+		c.Password = Secret(v)
+	}
+	if v := getenv("DAEMON_ADDR"); v != "" {
+		c.Listen = []string{v}
+	}
+	if v := getenv("GOVC_INSECURE"); v != "" {
+		insecure, err := strconv.ParseBool(v)
+		if err != nil {
+			return fault.New(fault.InvalidArgument, "GOVC_INSECURE: %q is not true or false", v)
+		}
+		c.Insecure = insecure
+	}
+	if v := getenv("DOWNLOAD_WORKERS"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return fault.New(fault.InvalidArgument, "DOWNLOAD_WORKERS: %q is not a number", v)
+		}
+		c.DownloadWorkers = n
+	}
+	return nil
+}
+
+// Validate says what is wrong with the settings, and fills in those that follow from others.
+func (c *Config) Validate() error {
+	if !filepath.IsAbs(c.StateDir) {
+		return fault.New(fault.InvalidArgument, "state_dir: %q is not an absolute path", c.StateDir)
+	}
+	if c.VolumeDir == "" {
+		c.VolumeDir = filepath.Join(c.StateDir, "volumes")
+	}
+	if c.ImageDir == "" {
+		c.ImageDir = filepath.Join(c.StateDir, "images")
+	}
+	for key, check := range map[string]struct {
+		value   string
+		allowed []string
+	}{
+		"log_level":         {c.LogLevel, []string{"debug", "info", "warn", "error"}},
+		"log_format":        {c.LogFormat, []string{"text", "json"}},
+		"hypervisor.driver": {c.Hypervisor.Driver, []string{"libvirt", "fake"}},
+		"hypervisor.accel":  {c.Hypervisor.Accel, []string{"auto", "kvm", "tcg"}},
+		"default_format":    {c.DefaultFormat, []string{"qcow2", "raw", "vmdk"}},
+	} {
+		if !slices.Contains(check.allowed, check.value) {
+			return fault.New(fault.InvalidArgument, "%s: %q is not one of %s", key, check.value, strings.Join(check.allowed, ", "))
+		}
+	}
+	if c.JobConcurrency < 1 || c.DownloadWorkers < 0 {
+		return fault.New(fault.InvalidArgument, "job_concurrency must be at least 1 and download_workers at least 0")
+	}
+	if len(c.Listen) == 0 && c.Socket == "" {
+		return fault.New(fault.InvalidArgument, "listen and socket: both are empty, so nobody could reach the daemon")
+	}
+	return nil
+}

@@ -1,0 +1,106 @@
+// Package hypervisortest is the conformance suite of hypervisor.Driver: what every implementation must do, one function for each
+// property. A driver's test calls Run. Machines of other tests may exist on the same host; the suite looks only at its own.
+package hypervisortest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hyperplane-project/hyperplane/server/hypervisor"
+)
+
+// Harness is a driver with what the suite must do behind its back.
+type Harness struct {
+	// Driver is the driver under test.
+	Driver hypervisor.Driver
+	// Reopen opens another driver on the same host. The suite closes it.
+	Reopen func(t *testing.T) hypervisor.Driver
+	// Crash ends the process of a machine that is alive, without the driver.
+	Crash func(t *testing.T, uuid string)
+	// Interrupt makes the host's virtualisation service unreachable until resume is called. Only used on an exclusive host.
+	Interrupt func(t *testing.T) (resume func())
+	// GuestDisk makes a disk from which the project's test guest (package test/guest) boots, or what behaves like it.
+	GuestDisk func(t *testing.T) hypervisor.Disk
+	// GuestMemory is how many bytes the guest needs.
+	GuestMemory uint64
+	// Patience is how long the suite waits for what must happen.
+	Patience time.Duration
+}
+
+// Opener makes a harness for one test, which lives until the test ends. An exclusive one has a host that no other test uses.
+type Opener func(t *testing.T, exclusive bool) Harness
+
+// property is one thing that every driver must do.
+type property struct {
+	name      string
+	exclusive bool
+	test      func(t *suite)
+}
+
+// suite is the test of one property. It is also a testing.TB.
+type suite struct {
+	*testing.T
+	Harness
+}
+
+// Run runs the suite.
+func Run(t *testing.T, open Opener) {
+	t.Helper()
+	for _, p := range properties() {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			p.test(&suite{T: t, Harness: open(t, p.exclusive)})
+		})
+	}
+}
+
+func properties() []property {
+	return []property{
+		{name: "DefineThenGet", test: defineThenGet},
+		{name: "DefineChangesAMachine", test: defineChangesAMachine},
+		{name: "DefineRenames", test: defineRenames},
+		{name: "DefineRefusesBadSpecs", test: defineRefusesBadSpecs},
+		{name: "DefineRefusesATakenName", test: defineRefusesATakenName},
+		{name: "DefineRefusesALiveMachine", test: defineRefusesALiveMachine},
+		{name: "DefineTakesHostileText", test: defineTakesHostileText},
+		{name: "DefineTakesManyDevices", test: defineTakesManyDevices},
+		{name: "Undefine", test: undefine},
+		{name: "ListIsOrdered", test: listIsOrdered},
+		{name: "UnknownMachine", test: unknownMachine},
+		{name: "HostIsDescribed", test: hostIsDescribed},
+
+		{name: "StartAndKill", test: startAndKill},
+		{name: "StoppedMachineRefuses", test: stoppedMachineRefuses},
+		{name: "StartNeedsTheDisks", test: startNeedsTheDisks},
+		{name: "StartKeepsCPULimit", test: startKeepsCPULimit},
+		{name: "ShutdownThatIsIgnored", test: shutdownThatIsIgnored},
+		{name: "ShutdownThatIsObeyed", test: shutdownThatIsObeyed},
+		{name: "GuestPowersItselfOff", test: guestPowersItselfOff},
+		{name: "RebootAndReset", test: rebootAndReset},
+		{name: "CrashIsSeen", test: crashIsSeen},
+		{name: "ConcurrentMachines", test: concurrentMachines},
+
+		{name: "WatchBeginsWithEveryMachine", test: watchBeginsWithEveryMachine},
+		{name: "WatchFollowsChanges", test: watchFollowsChanges},
+		{name: "WatchSparesSlowReaders", test: watchSparesSlowReaders},
+		{name: "WatchEndsWithItsContext", test: watchEndsWithItsContext},
+		{name: "InterruptionIsSurvived", exclusive: true, test: interruptionIsSurvived},
+
+		{name: "SerialIsAPipe", test: serialIsAPipe},
+		{name: "SerialHasOneSession", test: serialHasOneSession},
+		{name: "SerialEndsWithTheMachine", test: serialEndsWithTheMachine},
+		{name: "DisplaySpeaksRFB", test: displaySpeaksRFB},
+		{name: "DisplayNeedsVNC", test: displayNeedsVNC},
+
+		{name: "NetworkShape", test: networkShape},
+		{name: "NetworkInUse", test: networkInUse},
+		{name: "NetworkMustExist", test: networkMustExist},
+		{name: "LeasesAreChecked", test: leasesAreChecked},
+		{name: "LeasesReachGuests", test: leasesReachGuests},
+
+		{name: "CancelledCalls", test: cancelledCalls},
+		{name: "CancelledStart", test: cancelledStart},
+		{name: "AnotherDriverSeesMachines", test: anotherDriverSeesMachines},
+		{name: "ClosedDriver", test: closedDriver},
+	}
+}

@@ -1,0 +1,135 @@
+package job
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/hyperplane-project/hyperplane/converters"
+	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
+	"github.com/hyperplane-project/hyperplane/internal/enumtext"
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/principal"
+)
+
+// maxRatio is how many bytes of content an image may yield for each byte read before it is taken for a bomb.
+const maxRatio = 1000
+
+// Converts does the work of convert jobs.
+type Converts struct {
+	Formats       converters.Formats
+	DefaultFormat exportv1.DiskFormat
+}
+
+func (c *Converts) prepare(spec *exportv1.ConvertSpec) error {
+	for field, path := range map[string]*string{"source_path": &spec.SourcePath, "target_path": &spec.TargetPath} {
+		if !filepath.IsAbs(*path) {
+			return fault.New(fault.InvalidArgument, "spec.convert.%s: %q is not an absolute path", field, *path)
+		}
+		*path = filepath.Clean(*path)
+	}
+	if spec.GetFormat() == exportv1.DiskFormat_DISK_FORMAT_UNSPECIFIED {
+		spec.Format = c.DefaultFormat
+	}
+	if _, err := os.Lstat(spec.GetTargetPath()); err == nil {
+		return fault.New(fault.AlreadyExists, "spec.convert.target_path: %s exists already; remove it or choose another name", spec.GetTargetPath())
+	}
+	return nil
+}
+
+func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec) (*exportv1.JobResult, error) {
+	t.Log(slog.LevelInfo, "converting %s to %s", spec.GetSourcePath(), enumtext.Of(spec.GetFormat()))
+	if t.Job.GetResumes() > 0 {
+		if err := removePartial(spec.GetTargetPath()); err != nil {
+			return nil, err
+		}
+	}
+	src, err := c.Formats.Open(ctx, spec.GetSourcePath(), converters.OpenOptions{Format: spec.GetSourceFormat()})
+	if err != nil {
+		return nil, err
+	}
+	var result converters.Result
+	err = converters.WriteFile(ctx, spec.GetTargetPath(), false, func(ctx context.Context, f *os.File) error {
+		target := converters.Target{Format: enumtext.Of(spec.GetFormat()), Out: f, Name: filepath.Base(spec.GetTargetPath())}
+		if spec.GetCompress() && spec.GetFormat() == exportv1.DiskFormat_DISK_FORMAT_QCOW2 {
+			target.Compression = "zlib"
+		}
+		var err error
+		result, err = c.Formats.Convert(ctx, converters.Source{Reader: src}, target, converters.Options{
+			SHA256: true, MaxRatio: maxRatio, Progress: func(p converters.Progress) { t.Progress(convertProgress(p)) },
+		})
+		return err
+	})
+	if err = errors.Join(err, src.Close()); err != nil {
+		return nil, err
+	}
+	st, err := os.Stat(spec.GetTargetPath())
+	if err != nil {
+		return nil, fault.Wrap(err, "target")
+	}
+	return &exportv1.JobResult{
+		OutputDirectory: filepath.Dir(spec.GetTargetPath()), TotalBytes: uint64(st.Size()), ExportMethod: "convert",
+		Files: []*exportv1.OutputFile{{
+			Path: spec.GetTargetPath(), Size: uint64(st.Size()), ContentSha256: hex.EncodeToString(result.SHA256[:]), Format: enumtext.Of(spec.GetFormat()),
+		}},
+	}, nil
+}
+
+// removePartial removes what a run that was killed left beside the target.
+func removePartial(target string) error {
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".partial-*"))
+	for _, f := range left {
+		err = errors.Join(err, os.Remove(f))
+	}
+	return fault.Wrap(err, "leftover of an earlier run")
+}
+
+func convertProgress(p converters.Progress) *exportv1.JobProgress {
+	return &exportv1.JobProgress{
+		Phase: "converting", BytesTotal: uint64(p.VirtualSize), BytesDone: uint64(p.Virtual), BytesRead: uint64(p.Read), BytesWritten: uint64(p.Written),
+	}
+}
+
+// Images is the ImageService of the export API.
+type Images struct {
+	exportv1.UnimplementedImageServiceServer
+	Manager *Manager
+	Formats converters.Formats
+}
+
+var _ exportv1.ImageServiceServer = (*Images)(nil)
+
+// ConvertImage implements ImageService.
+func (s *Images) ConvertImage(ctx context.Context, req *exportv1.ConvertImageRequest) (*exportv1.ConvertImageResponse, error) {
+	if req.GetSpec() == nil {
+		return nil, fault.New(fault.InvalidArgument, "spec: is missing")
+	}
+	spec := &exportv1.JobSpec{Work: &exportv1.JobSpec_Convert{Convert: req.GetSpec()}}
+	j, err := s.Manager.Submit(ctx, "convert "+filepath.Base(req.GetSpec().GetSourcePath()), principal.CallerFrom(ctx).Name, "", spec)
+	if err != nil {
+		return nil, err
+	}
+	return &exportv1.ConvertImageResponse{Job: j}, nil
+}
+
+// InspectImage implements ImageService.
+func (s *Images) InspectImage(_ context.Context, req *exportv1.InspectImageRequest) (*exportv1.InspectImageResponse, error) {
+	if !filepath.IsAbs(req.GetPath()) {
+		return nil, fault.New(fault.InvalidArgument, "path: %q is not an absolute path", req.GetPath())
+	}
+	info, err := s.Formats.Inspect(req.GetPath())
+	if err != nil {
+		return nil, err
+	}
+	res := &exportv1.InspectImageResponse{
+		Format: info.Format, Variant: info.Variant, VirtualSize: uint64(info.VirtualSize), FileSize: uint64(info.FileSize),
+		ClusterSize: uint64(info.ClusterSize), Compression: info.Compression, Warnings: info.Warnings,
+	}
+	for _, r := range info.References {
+		res.References = append(res.References, r.Kind+": "+r.Name)
+	}
+	return res, nil
+}

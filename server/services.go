@@ -1,0 +1,199 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	adminv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/admin/v1"
+	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
+	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/server/config"
+	"github.com/hyperplane-project/hyperplane/server/console"
+	"github.com/hyperplane-project/hyperplane/server/feed"
+	"github.com/hyperplane-project/hyperplane/server/host"
+	"github.com/hyperplane-project/hyperplane/server/job"
+	"github.com/hyperplane-project/hyperplane/server/monitor"
+	"github.com/hyperplane-project/hyperplane/server/network"
+	"github.com/hyperplane-project/hyperplane/server/store"
+	"github.com/hyperplane-project/hyperplane/server/system"
+	"github.com/hyperplane-project/hyperplane/server/vm"
+	"github.com/hyperplane-project/hyperplane/server/volume"
+)
+
+// stageName is the folder below the volume directory in which jobs make the disks of VMs.
+const stageName = ".staging"
+
+// services are all services with what they share.
+type services struct {
+	registry *vm.Registry
+	vms      *vm.Service
+	network  *network.Service
+	console  *console.Service
+	monitor  *monitor.Service
+	host     *host.Service
+	jobs     *job.Manager
+	job      *job.Service
+	discover *job.Discovery
+	images   *job.Images
+	system   *system.Service
+}
+
+func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store, f *feed.Feed, draining <-chan struct{}) (*services, error) {
+	s := new(services)
+	var err error
+	if s.registry, err = vm.NewRegistry(ctx, st, f); err != nil {
+		return nil, err
+	}
+	if s.network, err = network.New(d.Driver, f, subnets(cfg)); err != nil {
+		return nil, err
+	}
+	s.network.Restore(s.registry.List())
+	s.vms = vm.New(vm.Deps{
+		Log: d.Log, Driver: d.Driver, Registry: s.registry, Network: s.network, Now: d.Now, NewUUID: d.NewUUID,
+		Volumes: &volume.Maker{Dir: cfg.VolumeDir, ImageDir: cfg.ImageDir, Formats: d.Formats, Fetch: volume.NewHTTPFetcher()},
+	})
+	s.console = &console.Service{VMs: s.registry, Driver: d.Driver}
+	s.monitor = &monitor.Service{Feed: f, Now: d.Now, Draining: draining}
+	s.host = &host.Service{Log: d.Log, Driver: d.Driver, Meter: s.vms, Feed: f, VolumeDirectories: []string{cfg.VolumeDir}}
+	if err := s.newJobs(ctx, cfg, d, st); err != nil {
+		return nil, err
+	}
+	s.job.Draining = draining
+	s.system = &system.Service{
+		Version: d.Version, Started: d.Now(), Now: d.Now, VMs: s.registry, Jobs: s.jobs, Driver: d.Driver, Providers: d.Providers.Names(),
+		ReadFormats: d.Formats.Readable(), WriteFormats: d.Formats.Writable(),
+	}
+	return s, nil
+}
+
+func (s *services) newJobs(ctx context.Context, cfg config.Config, d Deps, st store.Store) error {
+	vault, err := job.OpenVault(filepath.Join(cfg.StateDir, "pki", "secrets.key"))
+	if err != nil {
+		return err
+	}
+	format := diskFormat(cfg.DefaultFormat)
+	sources := &job.Sources{
+		Log: d.Log, Providers: d.Providers, DefaultPassword: string(cfg.Password), DefaultCAFile: cfg.CAFile, Parallel: cfg.DownloadWorkers,
+		Default: &exportv1.Source{
+			Provider: "vsphere", Url: cfg.VCenterURL, Username: cfg.Username, InsecureSkipVerify: cfg.Insecure, Thumbprint: cfg.Thumbprint,
+		},
+	}
+	workers := &job.Workers{
+		Exports: &job.Exports{
+			Sources: sources, Machines: s.vms, Formats: d.Formats, DefaultFormat: format, Now: d.Now, StageDir: filepath.Join(cfg.VolumeDir, stageName),
+		},
+		Converts: &job.Converts{Formats: d.Formats, DefaultFormat: format},
+	}
+	s.jobs, err = job.NewManager(ctx, job.Config{Concurrency: cfg.JobConcurrency, Now: d.Now, NewID: d.NewUUID}, d.Log, st, vault, workers)
+	if err != nil {
+		return err
+	}
+	s.job = &job.Service{Manager: s.jobs}
+	s.discover = &job.Discovery{Sources: sources}
+	s.images = &job.Images{Manager: s.jobs, Formats: d.Formats}
+	return nil
+}
+
+func diskFormat(name string) exportv1.DiskFormat {
+	switch name {
+	case "raw":
+		return exportv1.DiskFormat_DISK_FORMAT_RAW
+	case "vmdk":
+		return exportv1.DiskFormat_DISK_FORMAT_VMDK
+	default:
+		return exportv1.DiskFormat_DISK_FORMAT_QCOW2
+	}
+}
+
+func subnets(cfg config.Config) []network.Subnet {
+	var all []network.Subnet
+	for _, n := range cfg.Subnets {
+		all = append(all, network.Subnet(n))
+	}
+	return all
+}
+
+// register registers every service on a transport. Services of which nothing is built yet answer UNIMPLEMENTED.
+func (s *services) register(r grpc.ServiceRegistrar, h *health.Server) {
+	hypervisorv1.RegisterVmServiceServer(r, s.vms)
+	hypervisorv1.RegisterVmConfigurationServiceServer(r, s.vms)
+	hypervisorv1.RegisterVmTransferServiceServer(r, hypervisorv1.UnimplementedVmTransferServiceServer{})
+	hypervisorv1.RegisterVolumeServiceServer(r, hypervisorv1.UnimplementedVolumeServiceServer{})
+	hypervisorv1.RegisterImageServiceServer(r, hypervisorv1.UnimplementedImageServiceServer{})
+	hypervisorv1.RegisterSnapshotServiceServer(r, hypervisorv1.UnimplementedSnapshotServiceServer{})
+	hypervisorv1.RegisterUserDataServiceServer(r, hypervisorv1.UnimplementedUserDataServiceServer{})
+	hypervisorv1.RegisterIdentityServiceServer(r, hypervisorv1.UnimplementedIdentityServiceServer{})
+	hypervisorv1.RegisterConsoleServiceServer(r, s.console)
+	hypervisorv1.RegisterMonitoringServiceServer(r, s.monitor)
+	hypervisorv1.RegisterNetworkServiceServer(r, s.network)
+	hypervisorv1.RegisterHostServiceServer(r, s.host)
+	exportv1.RegisterJobServiceServer(r, s.job)
+	exportv1.RegisterDiscoveryServiceServer(r, s.discover)
+	exportv1.RegisterImageServiceServer(r, s.images)
+	adminv1.RegisterSystemServiceServer(r, s.system)
+	healthgrpc.RegisterHealthServer(r, h)
+}
+
+// descriptors are the services of the schema.
+func (s *services) descriptors() []protoreflect.ServiceDescriptor {
+	var all []protoreflect.ServiceDescriptor
+	for _, f := range []protoreflect.FileDescriptor{
+		hypervisorv1.File_hyperplane_hypervisor_v1_vm_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_vm_configuration_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_vm_transfer_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_volume_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_image_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_snapshot_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_user_data_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_identity_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_console_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_monitoring_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_network_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_host_service_proto,
+		exportv1.File_hyperplane_export_v1_job_service_proto,
+		exportv1.File_hyperplane_export_v1_discovery_service_proto,
+		exportv1.File_hyperplane_export_v1_image_service_proto,
+		adminv1.File_hyperplane_admin_v1_system_service_proto,
+	} {
+		for i := range f.Services().Len() {
+			all = append(all, f.Services().Get(i))
+		}
+	}
+	return all
+}
+
+// collect puts the numbers of VMs and jobs by state into the metrics.
+func (s *services) collect(r prometheus.Registerer) {
+	r.MustRegister(
+		byState("hyperplane_vms", "VMs by state.", func(add func(string)) {
+			for _, v := range s.registry.List() {
+				add(stateText(v.GetState()))
+			}
+		}),
+		byState("hyperplane_jobs", "Jobs by state.", func(add func(string)) {
+			for _, j := range s.jobs.List(nil) {
+				add(stateText(j.GetState()))
+			}
+		}))
+}
+
+// background runs what must go on while the server serves, until ctx ends.
+func (s *services) background(ctx context.Context, log *slog.Logger, run func(name string, f func(context.Context) error)) {
+	run("follow the virtualiser", s.vms.Run)
+	run("host figures", s.host.Run)
+	s.jobs.Start()
+	log.LogAttrs(ctx, slog.LevelDebug, "background work started")
+}
+
+// close ends what goes on by itself.
+func (s *services) close() {
+	s.jobs.Close()
+	s.vms.Close()
+}

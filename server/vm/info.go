@@ -1,0 +1,104 @@
+package vm
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+	"slices"
+
+	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/internal/page"
+)
+
+// GetVmInfo implements VmService.
+func (s *Service) GetVmInfo(_ context.Context, req *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error) {
+	info, err := s.registry.Info(req.GetVm())
+	if err != nil {
+		return nil, err
+	}
+	return &hypervisorv1.GetVmInfoResponse{VmInfo: info}, nil
+}
+
+// GetVmInfos implements VmService.
+func (s *Service) GetVmInfos(_ context.Context, req *hypervisorv1.GetVmInfosRequest) (*hypervisorv1.GetVmInfosResponse, error) {
+	infos := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
+	slices.SortFunc(infos, byAddress)
+	infos, next, err := page.Cut(infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
+	if err != nil {
+		return nil, err
+	}
+	return &hypervisorv1.GetVmInfosResponse{VmInfos: infos, NextPageToken: next}, nil
+}
+
+// ListVMs implements VmService.
+func (s *Service) ListVMs(_ context.Context, req *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error) {
+	infos := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
+	if req.GetSort() {
+		slices.SortFunc(infos, byAddress)
+	}
+	infos, next, err := page.Cut(infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
+	if err != nil {
+		return nil, err
+	}
+	res := &hypervisorv1.ListVMsResponse{NextPageToken: next, IpAddresses: make([]string, 0, len(infos))}
+	for _, info := range infos {
+		res.IpAddresses = append(res.IpAddresses, info.GetAddress().GetIpAddress())
+	}
+	return res, nil
+}
+
+// filter is the filter of GetVmInfos and ListVMs.
+type filter struct {
+	ignoreStates  uint64
+	users, groups []string
+	tags          map[string]*hypervisorv1.TagValues
+}
+
+func (s *Service) matching(f filter) []*hypervisorv1.VmInfo {
+	return slices.DeleteFunc(s.registry.List(), func(info *hypervisorv1.VmInfo) bool { return !f.passes(info) })
+}
+
+func (f filter) passes(info *hypervisorv1.VmInfo) bool {
+	if bit := info.GetState() - 1; bit >= 0 && f.ignoreStates&(1<<bit) != 0 {
+		return false
+	}
+	return overlap(f.users, info.GetOwnerUsers()) && overlap(f.groups, info.GetOwnerGroups()) && f.tagsPass(info.GetTags())
+}
+
+func (f filter) tagsPass(tags map[string]string) bool {
+	for key, want := range f.tags {
+		value, ok := tags[key]
+		if !ok || (len(want.GetValues()) > 0 && !slices.Contains(want.GetValues(), value)) {
+			return false
+		}
+	}
+	return true
+}
+
+// overlap says whether one of the wanted is there; nothing wanted is satisfied by everything.
+func overlap(wanted, have []string) bool {
+	return len(wanted) == 0 || slices.ContainsFunc(wanted, func(w string) bool { return slices.Contains(have, w) })
+}
+
+func byAddress(a, b *hypervisorv1.VmInfo) int {
+	return parseIP(a.GetAddress()).Compare(parseIP(b.GetAddress()))
+}
+
+func parseIP(a *hypervisorv1.Address) netip.Addr {
+	ip, err := netip.ParseAddr(a.GetIpAddress())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip.Unmap()
+}
+
+// addresses yields the valid IP addresses of a VM.
+func addresses(info *hypervisorv1.VmInfo) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for _, a := range append([]*hypervisorv1.Address{info.GetAddress()}, info.GetSecondaryAddresses()...) {
+			if ip := parseIP(a); ip.IsValid() && !yield(ip) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package vm
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/keylock"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor"
+	"github.com/hyperplane-project/hyperplane/server/network"
+)
+
+// Network gives addresses to VMs and connects their network cards.
+type Network interface {
+	Allocate(req network.Request) (*hypervisorv1.Address, string, error)
+	Release(uuid string)
+	Attach(ctx context.Context, subnetID string) (hypervisor.NIC, error)
+}
+
+// VolumeSpec is the wish for a volume's file.
+type VolumeSpec struct {
+	// File is the path; it must not exist.
+	File   string
+	Format hypervisorv1.VolumeFormat
+	// Size is the size of an empty volume in bytes.
+	Size uint64
+	// MinimumFree is added to an image's size, RoundupPower rounds the sum up to a multiple of 2 to this power (0 = not).
+	MinimumFree, RoundupPower uint64
+	// Progress is called with the bytes of the image that have arrived and, if known, with all. May be nil.
+	Progress func(done, total uint64)
+}
+
+// Volumes makes the files of volumes. A failed call leaves nothing.
+type Volumes interface {
+	// Directory makes and returns the directory for a VM's volumes.
+	Directory(uuid string) (string, error)
+	// RemoveDirectory removes it with everything in it. A missing one is no error.
+	RemoveDirectory(uuid string) error
+	// FromURL makes a volume from an image at a file, http or https URL, FromReader from one of size bytes. They return the volume's size.
+	FromURL(ctx context.Context, url string, v VolumeSpec) (uint64, error)
+	FromReader(ctx context.Context, r io.Reader, size uint64, v VolumeSpec) (uint64, error)
+	// Empty makes a volume of zeros.
+	Empty(ctx context.Context, v VolumeSpec) error
+	// Adopt makes a finished image the volume, without copying where that is possible, and returns the volume's size. The file stays where it is
+	// too; removing it is its owner's business.
+	Adopt(ctx context.Context, file string, v VolumeSpec) (uint64, error)
+}
+
+// Deps are the collaborators of the service.
+type Deps struct {
+	Log      *slog.Logger
+	Driver   hypervisor.Driver
+	Registry *Registry
+	Network  Network
+	Volumes  Volumes
+	Now      func() time.Time
+	NewUUID  func() string
+}
+
+// Service is the VmService and the VmConfigurationService. Methods that are not built answer UNIMPLEMENTED.
+type Service struct {
+	hypervisorv1.UnimplementedVmServiceServer
+	hypervisorv1.UnimplementedVmConfigurationServiceServer
+	Deps
+	registry *Registry
+	locks    keylock.Map[string]
+	states   *states
+	// ops are operations that go on when their caller has gone; Close waits for them.
+	ops sync.WaitGroup
+	// capacity guards the check of free memory against two starts at once.
+	capacity sync.Mutex
+}
+
+var (
+	_ hypervisorv1.VmServiceServer              = (*Service)(nil)
+	_ hypervisorv1.VmConfigurationServiceServer = (*Service)(nil)
+)
+
+// New makes the service. Call Run to have it follow the virtualiser.
+func New(d Deps) *Service {
+	return &Service{Deps: d, registry: d.Registry, states: newStates()}
+}
+
+// Close waits for operations that are under way.
+func (s *Service) Close() { s.ops.Wait() }
+
+// lock takes the VM's lock and returns the record as it is then.
+func (s *Service) lock(ctx context.Context, ref string) (*hypervisorv1.LocalVmInfo, func(), error) {
+	record, err := s.registry.Get(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	uuid := record.GetVmInfo().GetUuid()
+	unlock, err := s.locks.Lock(ctx, uuid)
+	if err != nil {
+		return nil, nil, fault.Wrap(err, "vm %q: another operation holds it", ref)
+	}
+	if record, err = s.registry.Get(uuid); err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return record, unlock, nil
+}
+
+// detached runs an operation to its end even if its caller goes away, and returns its error if the caller is still there.
+func (s *Service) detached(ctx context.Context, op func(context.Context) error) error {
+	done := make(chan error, 1)
+	s.ops.Go(func() { done <- op(context.WithoutCancel(ctx)) })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// background runs an operation whose caller does not wait; its failure is seen in the VM's state and in the log.
+func (s *Service) background(ctx context.Context, what, uuid string, op func(context.Context) error) {
+	ctx = context.WithoutCancel(ctx)
+	s.ops.Go(func() {
+		if err := op(ctx); err != nil {
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "operation failed", slog.String("operation", what), slog.String("vm", uuid), slog.Any("error", err))
+		}
+	})
+}
+
+// setState changes a VM's state and says why.
+func (s *Service) setState(ctx context.Context, uuid string, state hypervisorv1.State, reason string) (*hypervisorv1.LocalVmInfo, error) {
+	return s.registry.Change(ctx, uuid, func(record *hypervisorv1.LocalVmInfo) error {
+		s.enter(record.GetVmInfo(), state, reason)
+		return nil
+	})
+}

@@ -1,0 +1,114 @@
+package vm
+
+import (
+	"context"
+	"errors"
+
+	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/internal/enumtext"
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor"
+)
+
+// spec translates a VM into the wish for a machine, and makes its subnets ready.
+func (s *Service) spec(ctx context.Context, record *hypervisorv1.LocalVmInfo) (hypervisor.Spec, error) {
+	info := record.GetVmInfo()
+	spec := hypervisor.Spec{
+		UUID: info.GetUuid(), Name: machineName(info),
+		CPUs: virtualCPUs(info), CPUMillis: info.GetMilliCpus(), MemoryBytes: info.GetMemoryInMib() << 20,
+		Arch:     hypervisor.Arch(info.GetArchitectureType()),
+		Machine:  hypervisor.MachineType(info.GetMachineType()),
+		Firmware: hypervisor.Firmware(info.GetFirmwareType()),
+		Console:  hypervisor.Console(info.GetConsoleType()),
+	}
+	if info.GetWatchdogModel() != hypervisorv1.WatchdogModel_WATCHDOG_MODEL_UNSPECIFIED {
+		spec.Watchdog = hypervisor.Watchdog{Model: enumtext.Of(info.GetWatchdogModel()), Action: watchdogAction(info.GetWatchdogAction())}
+	}
+	for i, v := range info.GetVolumes() {
+		d, err := disk(info, v, record.GetVolumeLocations(), i)
+		if err != nil {
+			return spec, err
+		}
+		spec.Disks = append(spec.Disks, d)
+	}
+	for i, a := range append([]*hypervisorv1.Address{info.GetAddress()}, info.GetSecondaryAddresses()...) {
+		subnet := info.GetSubnetId()
+		if i > 0 {
+			subnet = info.GetSecondarySubnetIds()[i-1]
+		}
+		nic, err := s.Network.Attach(ctx, subnet)
+		if err != nil {
+			return spec, err
+		}
+		nic.MAC = a.GetMacAddress()
+		if info.GetDisableVirtio() {
+			nic.Model = "e1000"
+		}
+		if i < len(info.GetNetworkEntries()) {
+			nic.Queues = info.GetNetworkEntries()[i].GetNumQueues()
+		}
+		spec.NICs = append(spec.NICs, nic)
+	}
+	return spec, nil
+}
+
+func disk(info *hypervisorv1.VmInfo, v *hypervisorv1.Volume, places []*hypervisorv1.LocalVolume, i int) (hypervisor.Disk, error) {
+	if i >= len(places) {
+		return hypervisor.Disk{}, fault.New(fault.Internal, "vm %s: volume %d has no file", name(info), i)
+	}
+	d := hypervisor.Disk{File: places[i].GetFilename()}
+	if v.GetFormat() == hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2 {
+		d.Format = hypervisor.DiskQCOW2
+	}
+	switch v.GetInterface() {
+	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_IDE:
+		d.Bus = hypervisor.BusIDE
+	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_NVME:
+		d.Bus = hypervisor.BusNVMe
+	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_DFM:
+		return d, fault.New(fault.Unimplemented, "vm %s: volume %d: interface dfm is not available on this host", name(info), i)
+	default:
+		d.Bus = hypervisor.BusVirtio
+		if info.GetDisableVirtio() {
+			d.Bus = hypervisor.BusIDE
+		}
+	}
+	return d, nil
+}
+
+// machineName is the name of the machine at the virtualiser: readable, and unique because it ends in the UUID's first part.
+func machineName(info *hypervisorv1.VmInfo) string {
+	if info.GetHostname() == "" {
+		return info.GetUuid()
+	}
+	return info.GetHostname() + "-" + info.GetUuid()[:8]
+}
+
+// virtualCPUs is the number of virtual processors: as wished, or enough for the share of processor time.
+func virtualCPUs(info *hypervisorv1.VmInfo) uint32 {
+	if info.GetVirtualCpus() > 0 {
+		return info.GetVirtualCpus()
+	}
+	return max(1, (info.GetMilliCpus()+999)/1000)
+}
+
+func watchdogAction(a hypervisorv1.WatchdogAction) string {
+	if a == hypervisorv1.WatchdogAction_WATCHDOG_ACTION_UNSPECIFIED {
+		return "none"
+	}
+	return enumtext.Of(a)
+}
+
+func errJoin(errs ...error) error {
+	var first error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case first == nil:
+			first = err
+		default:
+			return errors.Join(errs...)
+		}
+	}
+	return first
+}
