@@ -78,7 +78,7 @@ func open(t *testing.T, path string) image.Reader {
 
 func openStream(t *testing.T, format, path string) image.Stream {
 	t.Helper()
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the test chose the path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,8 +332,12 @@ func TestProgress(t *testing.T) {
 
 // TestMemory copies more than memory may be used, with few and with many workers.
 func TestMemory(t *testing.T) { //nolint:paralleltest // it looks at the process' memory
-	const size = 96 << 20
-	disk := &imagetest.Disk{Size: size, Pieces: []imagetest.Piece{{Off: 0, Len: size, Content: imagetest.Text}}}
+	const size = 256 << 20
+	disk := &imagetest.Disk{Size: size}
+	for off := int64(0); off < size; off += 8 << 20 {
+		disk.Pieces = append(disk.Pieces, imagetest.Piece{Off: off, Len: 256 << 10, Content: imagetest.Text},
+			imagetest.Piece{Off: off + 256<<10, Len: 8<<20 - 256<<10, Content: imagetest.Zeros})
+	}
 	for name, target := range targets() {
 		for _, workers := range []int{2, 64} {
 			peak := uint64(0)

@@ -54,7 +54,7 @@ flags. A VM is named by its IP address, UUID or name.
 	f.StringVar(&a.tokenFile, "token-file", getenv("HYPERPLANE_TOKEN_FILE"), "`file` that holds a bearer token")
 	f.BoolVar(&a.plaintext, "plaintext", false, "speak without TLS (only to a server on this host)")
 	f.StringVar(&a.progress, "progress", "auto", "how progress is shown: auto, bar, plain or none")
-	a.format.Bind(c)
+	a.format.Bind(c, "output")
 	c.AddCommand(a.vmCommand(), a.consoleCommand(), a.jobCommand(), a.sourceCommand(), a.imageCommand(), a.subnetCommand(), a.statusCommand())
 	for _, sub := range c.Commands() {
 		arguments(sub)

@@ -43,11 +43,11 @@ func (f *Format) Set(s string) error {
 	}
 }
 
-// Bind adds the -o flag.
-func (f *Format) Bind(c *cobra.Command) {
+// Bind adds the -o flag, with a long name.
+func (f *Format) Bind(c *cobra.Command, name string) {
 	*f = Table
-	c.PersistentFlags().VarP(f, "output", "o", "table, json or yaml")
-	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)) // the flag was just made
+	c.PersistentFlags().VarP(f, name, "o", "table, json or yaml")
+	_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp)) // the flag was just made
 }
 
 // Rows is a table: a header and what stands below it.

@@ -1,0 +1,84 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := $(CURDIR)/.bin
+export PATH := $(BIN):$(PATH)
+FUZZTIME ?= 30s
+PROGRAMS := hypervisord hyperctl hyperexport vcentersim
+# What a test may take in all; the tests on a real libvirtd boot guests under software emulation.
+TEST_TIMEOUT := 15m
+
+.PHONY: help build test check lint generate check-generate proto-lint proto-breaking checklist demo run bench bench-api bench-export fuzz ci deps tools fmt
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build all programs into bin/
+	go build -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+
+deps: ## install the Debian packages that are missing (as root)
+	scripts/install-deps.sh
+
+test: deps ## run everything, the tests on a real libvirtd included
+	go test -race -shuffle=on -timeout $(TEST_TIMEOUT) ./...
+
+check: lint proto-lint proto-breaking check-generate ## lint, schema rules, generated code is current
+	go vet ./...
+	go build ./...
+
+# The tools are built once; their own go.mod pins them.
+$(BIN)/.built: tools/go.mod tools/go.sum
+	mkdir -p $(BIN)
+	go build -C tools -o $(BIN)/ tool
+	touch $@
+
+tools: $(BIN)/.built ## build golangci-lint and buf
+
+lint: tools ## run golangci-lint
+	golangci-lint run ./...
+
+fmt: tools ## format the code
+	golangci-lint fmt ./...
+	buf format -w proto
+
+proto-lint: tools ## check the schema's style
+	buf lint
+	buf format -d --exit-code proto
+
+proto-breaking: tools ## compare the schema with the last committed descriptor
+	@if git cat-file -e HEAD:gen/hyperplane.binpb 2>/dev/null; then \
+		mkdir -p .cache && git show HEAD:gen/hyperplane.binpb > .cache/base.binpb && buf breaking --against .cache/base.binpb; \
+	fi
+
+generate: tools ## write everything below gen/
+	rm -rf gen && mkdir -p gen
+	buf generate
+	buf build -o gen/hyperplane.binpb
+	scripts/embed-openapi.sh
+
+check-generate: tools ## prove that gen/ is what the schema gives
+	scripts/check-generate.sh
+
+checklist: ## write API_CHECKLIST.md from the schema and the parity test
+	go test -timeout 5m ./server/parity -run TestParity -update
+
+demo: deps build ## export a VM from a vCenter, convert it, boot it on libvirt, tear everything down
+	go run ./test/demo
+
+run: build ## run the daemon on defaults, on this host's loopback only, with its state in .cache/run
+	mkdir -p .cache/run
+	@echo "in another terminal: bin/hyperctl --server unix://$(CURDIR)/.cache/run/sock status"
+	bin/hypervisord --state-dir $(CURDIR)/.cache/run/state --socket $(CURDIR)/.cache/run/sock --listen 127.0.0.1:8080 --listen 127.0.0.1:6976
+
+bench: bench-api bench-export ## run all benchmarks
+
+bench-api: ## GetVmInfo over gRPC and REST against a bare grpc-go server
+	go run ./test/bench/api
+
+bench-export: deps build ## an export against govc export.ovf and qemu-img convert
+	go run ./test/bench/export
+
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	scripts/fuzz.sh $(FUZZTIME)
+
+ci: check test ## what .ci/run runs
