@@ -41,7 +41,7 @@ type Options struct {
 	// SHA256 computes the digest of the virtual disk's content.
 	SHA256 bool
 	// MaxVirtualSize, MaxOutput and MaxRatio refuse hostile images with image.ErrLimit; 0 is no limit. MaxVirtualSize is in bytes, MaxOutput is the
-	// number of bytes written, MaxRatio how many bytes of content the source may yield for each byte read of it.
+	// number of bytes written, MaxRatio how many bytes of content the source may yield for each byte of its file.
 	MaxVirtualSize int64
 	MaxOutput      int64
 	MaxRatio       int64
@@ -177,9 +177,12 @@ func (c *conversion) check() error {
 	if c.opts.MaxRatio <= 0 {
 		return nil
 	}
-	data, read := c.count.Data.Load(), max(c.bytesRead(), 1)
-	if data > ratioGrace && data/read > c.opts.MaxRatio {
-		return image.Limitf("the source yields %d bytes of content for %d bytes read, more than %d for each", data, read, c.opts.MaxRatio)
+	data, size := c.count.Data.Load(), c.info.FileSize
+	if size < 0 {
+		size = c.bytesRead() // a stream; of a file parts may be read again and again
+	}
+	if data > ratioGrace && data/max(size, 1) > c.opts.MaxRatio {
+		return image.Limitf("the source yields %d bytes of content from %d bytes, more than %d for each", data, size, c.opts.MaxRatio)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hyperplane-project/hyperplane/converters/image"
+	"github.com/hyperplane-project/hyperplane/converters/internal/engine"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
@@ -100,22 +101,31 @@ func (f Formats) names() []string {
 }
 
 // open opens file as the format the caller states, or as the first whose magic it has.
-func (f Formats) open(file image.File, o OpenOptions) (image.Reader, error) {
-	if o.Format == "" {
-		return f.detect(file)
-	}
-	if _, err := f.find(o.Format); err != nil {
+func (f Formats) open(file image.File, o OpenOptions) (r image.Reader, err error) {
+	err = engine.Protect(func() error {
+		if o.Format == "" {
+			r, err = f.detect(file)
+		} else {
+			r, err = f.openAs(file, o.Format)
+		}
+		return err
+	})
+	return r, err
+}
+
+func (f Formats) openAs(file image.File, format string) (image.Reader, error) {
+	if _, err := f.find(format); err != nil {
 		return nil, err
 	}
 	for _, g := range f {
-		if g.Name != o.Format {
+		if g.Name != format {
 			continue
 		}
 		if r, err := g.Open(file); !errors.Is(err, image.ErrWrongFormat) {
 			return r, err
 		}
 	}
-	return nil, fault.New(fault.InvalidArgument, "the file is not of format %s", o.Format)
+	return nil, fault.New(fault.InvalidArgument, "the file is not of format %s", format)
 }
 
 func (f Formats) detect(file image.File) (image.Reader, error) {

@@ -262,8 +262,10 @@ func TestExportFailsCleanly(t *testing.T) {
 				s.t.Fatal(err)
 			}
 		}, code: "ALREADY_EXISTS", want: "exists already", left: []string{"off"}},
-		"wrong password": {definition: `{"vm_path":"off","output_path":"OUT","vcenter":{"server":"URL","username":"export@vsphere.local","password":"nope-` + simPassword + `","insecure":true}}`,
-			code: "UNAUTHENTICATED", want: "password"},
+		"wrong password": {
+			definition: `{"vm_path":"off","output_path":"OUT","vcenter":{"server":"URL","username":"export@vsphere.local","password":"nope-` + simPassword + `","insecure":true}}`,
+			code:       "UNAUTHENTICATED", want: "password",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,7 +66,7 @@ func (l Listeners) close() error {
 
 func (l Listeners) all() []net.Listener {
 	if l.Socket != nil {
-		return append(l.TCP[:len(l.TCP):len(l.TCP)], l.Socket)
+		return append(slices.Clip(l.TCP), l.Socket)
 	}
 	return l.TCP
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -106,11 +107,11 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, driver hype
 
 // writeAddresses writes a file that is there only when it is complete.
 func writeAddresses(path string, l server.Listeners) error {
-	text := ""
+	var text bytes.Buffer
 	for _, ln := range l.TCP {
-		text += ln.Addr().String() + "\n"
+		fmt.Fprintln(&text, ln.Addr())
 	}
-	if err := os.WriteFile(path+".partial", []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path+".partial", text.Bytes(), 0o600); err != nil {
 		return fault.Wrap(err, "address file")
 	}
 	return fault.Wrap(os.Rename(path+".partial", path), "address file")

@@ -20,6 +20,9 @@ const (
 
 // Extent returns the run that begins at off, no longer than limit.
 func (r *reader) Extent(off, limit int64) (image.Extent, error) {
+	if err := r.l1Check(); err != nil {
+		return image.Extent{}, err
+	}
 	return mapped.Merge(r.piece, off, limit)
 }
 

@@ -26,6 +26,7 @@ type reader struct {
 	tables  *tables.Cache
 	zstd    *zstd.Decoder // nil unless the image is compressed with zstd
 	scratch sync.Pool     // *scratch
+	l1Check func() error
 }
 
 var (
@@ -48,6 +49,7 @@ func Open(f image.File) (image.Reader, error) {
 		return nil, err
 	}
 	r := &reader{f: f, h: h, tables: tables.New(f)}
+	r.l1Check = sync.OnceValue(r.checkL1)
 	r.info = image.Info{
 		Format: "qcow2", VirtualSize: int64(h.size), FileSize: f.Size(), ClusterSize: h.cluster(), Variant: "v2", Compression: "zlib",
 	}
@@ -77,6 +79,19 @@ func (h *header) checkTables(file int64) error {
 	}
 	if size := int64(h.refClusters) * h.cluster(); h.refcounts > uint64(file) || int64(h.refcounts) > file-size {
 		return image.Truncatedf("qcow2: refcount table of %d bytes at offset %d reaches past the end of the file at %d", size, h.refcounts, file)
+	}
+	return nil
+}
+
+// checkL1 refuses an L1 table that names more L2 tables than the file has clusters. Such tables share L2 tables, which makes a small file a disk whose map takes hours
+// to walk. It is done when the map is first used: opening reads little.
+func (r *reader) checkL1() error {
+	named, err := r.tables.CountSet(int64(r.h.l1Offset), int64(r.h.l1Needed())*8, 8)
+	if err != nil {
+		return err
+	}
+	if clusters := r.f.Size() / r.h.cluster(); named > clusters {
+		return image.Corruptf("qcow2: the L1 table names %d L2 tables, the file has only %d clusters", named, clusters)
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ type reader struct {
 	directories []int64 // offsets of the grain directories in the file, the preferred one first
 	tables      *tables.Cache
 	scratch     sync.Pool // *scratch
+	check       func() error
 }
 
 var (
@@ -31,6 +32,7 @@ var (
 
 func openSparse(f image.File, h *header) (image.Reader, error) {
 	r := &reader{f: f, h: h, tables: tables.New(f)}
+	r.check = sync.OnceValue(r.checkDirectories)
 	r.info = image.Info{
 		Format: "vmdk", Variant: "monolithicSparse", VirtualSize: h.size(), FileSize: f.Size(), ClusterSize: h.grain(),
 	}
@@ -158,6 +160,21 @@ func (r *reader) findDirectories() error {
 	}
 }
 
+// checkDirectories refuses a grain directory that names more grain tables than the file has room for: such tables are shared, which makes a small file a disk whose
+// map takes hours to walk. It is done when the map is first used: opening reads little.
+func (r *reader) checkDirectories() error {
+	for _, directory := range r.directories {
+		named, err := r.tables.CountSet(directory, r.h.directoryEntries()*4, 4)
+		if err != nil {
+			return err
+		}
+		if room := r.f.Size() / r.h.tableSize(); named > room {
+			return image.Corruptf("vmdk: the grain directory names %d grain tables, the file has room for %d", named, room)
+		}
+	}
+	return nil
+}
+
 // Info describes the image.
 func (r *reader) Info() image.Info { return r.info }
 
@@ -195,6 +212,9 @@ func (r *reader) NextExtent(off int64) (image.Extent, error) {
 
 // Extent returns the run that begins at off, no longer than limit.
 func (r *reader) Extent(off, limit int64) (image.Extent, error) {
+	if err := r.check(); err != nil {
+		return image.Extent{}, err
+	}
 	return mapped.Merge(r.piece, off, limit)
 }
 

@@ -67,7 +67,7 @@ default_format: qcow2
 func TestUnknownKeySaysFileAndLine(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"log_level: info\nlog_levle: info\n":           "line 2: field log_levle",
+		"log_level: info\nlog_lvl: info\n":             "line 2: field log_lvl",
 		"LogLevel: info\n\nDownloadWorker: 4\n":        "line 3: field download_worker",
 		"hypervisor:\n  driver: fake\n  colour: red\n": "line 3: field colour",
 		"log_level: loud\n":                            "log_level: \"loud\" is not one of",

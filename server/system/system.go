@@ -15,13 +15,13 @@ import (
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 )
 
-// VMs lists the VMs, Jobs the jobs.
-type (
-	VMs  interface{ List() []*hypervisorv1.VmInfo }
-	Jobs interface {
-		List(states []exportv1.JobState) []*exportv1.Job
-	}
-)
+// VMs lists the VMs.
+type VMs interface{ List() []*hypervisorv1.VmInfo }
+
+// Jobs lists the jobs.
+type Jobs interface {
+	List(states []exportv1.JobState) []*exportv1.Job
+}
 
 // Service is the SystemService.
 type Service struct {

@@ -20,7 +20,7 @@ const (
 )
 
 // hostnameForm is what Dominator's hypervisor accepts: labels of letters, digits and -, joined by dots.
-var hostnameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`) //nolint:gochecknoglobals // a constant in all but syntax
+var hostnameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`)
 
 func checkSpec(spec *hypervisorv1.CreateVmSpec) error {
 	info := spec.GetVmInfo()

@@ -26,7 +26,7 @@ type HTTPFetcher struct{ Client *http.Client }
 
 // NewHTTPFetcher makes one whose connections are bounded in time but whose downloads are not.
 func NewHTTPFetcher() *HTTPFetcher {
-	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // the standard library's own type
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // the standard library's own type
 	t.ResponseHeaderTimeout = 30 * time.Second
 	return &HTTPFetcher{Client: &http.Client{Transport: t}}
 }

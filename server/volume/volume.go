@@ -115,10 +115,7 @@ func (m *Maker) write(ctx context.Context, src image.Reader, v vm.VolumeSpec) (u
 // wanted is the size of a volume for an image of the given size.
 func wanted(imageSize uint64, v vm.VolumeSpec) uint64 {
 	unit := uint64(1) << v.RoundupPower
-	size := imageSize + v.MinimumFree
-	if v.Size > size {
-		size = v.Size
-	}
+	size := max(imageSize+v.MinimumFree, v.Size)
 	size = (size + unit - 1) / unit * unit
 	const sector = 512
 	return (size + sector - 1) / sector * sector

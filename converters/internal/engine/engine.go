@@ -161,10 +161,12 @@ func (c *copier) run(ctx context.Context, dispatch func(context.Context, *feed) 
 	f := newFeed()
 	g.Go(func() error {
 		defer close(f.windows)
-		return dispatch(ctx, f)
+		return Protect(func() error { return dispatch(ctx, f) })
 	})
 	for range c.opts.Workers {
-		g.Go(func() error { return c.work(ctx, f.windows) })
+		g.Go(func() error {
+			return Protect(func() error { return c.work(ctx, f.windows) })
+		})
 	}
 	return g.Wait()
 }

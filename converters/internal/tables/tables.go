@@ -47,6 +47,32 @@ func (c *Cache) From(off, size, index, entry int64) ([]byte, error) {
 	return p[at-start:], nil
 }
 
+// CountSet returns how many entries of a table are not all zeros. The table is read once and not kept.
+func (c *Cache) CountSet(off, size, entry int64) (n int64, err error) {
+	buf := make([]byte, min(pageSize, size))
+	for at := int64(0); at < size; at += pageSize {
+		p := buf[:min(pageSize, size-at)]
+		if err := image.ReadFull(c.r, p, off+at, "lookup table"); err != nil {
+			return 0, err
+		}
+		for ; len(p) > 0; p = p[entry:] {
+			if !allZero(p[:entry]) {
+				n++
+			}
+		}
+	}
+	return n, nil
+}
+
+func allZero(p []byte) bool {
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func (c *Cache) page(off int64, n int) ([]byte, error) {
 	if p := c.lookup(off, n); p != nil {
 		return p, nil

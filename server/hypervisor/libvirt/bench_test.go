@@ -2,7 +2,6 @@ package libvirt_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,7 +20,7 @@ func bench(b *testing.B) (*privatelibvirt.Instance, *libvirt.Driver) {
 	b.Helper()
 	inst := privatelibvirt.New(b, privatelibvirt.Options{})
 	d, err := libvirt.Open(b.Context(), libvirt.Options{
-		Socket: inst.Socket, RunDir: b.TempDir(), Accel: libvirt.AccelTCG, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Socket: inst.Socket, RunDir: b.TempDir(), Accel: libvirt.AccelTCG, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -2,7 +2,6 @@ package libvirt
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"slices"
 
@@ -130,56 +129,6 @@ func (d *Driver) RemoveNetwork(ctx context.Context, name string) error {
 		}
 		return classify(c.NetworkUndefine(net), "network %q: undefine it", name)
 	})
-}
-
-// SetLeases implements hypervisor.Driver. dnsmasq reads the change at once, without a restart. After an error a part may be done;
-// the next call does the rest.
-func (d *Driver) SetLeases(ctx context.Context, network string, leases []hypervisor.Lease) error {
-	return d.slow.do(ctx, func(c *conn) error {
-		net, err := lookupNetwork(c, network)
-		if err != nil {
-			return err
-		}
-		x, err := networkXML(c, net)
-		if err != nil {
-			return err
-		}
-		shape, err := parseNetwork(x)
-		if err != nil {
-			return err
-		}
-		if err := hypervisor.CheckLeases(network, shape.Gateway, leases); err != nil {
-			return err
-		}
-		del, add := diffHosts(dhcpHosts(x), leases)
-		if err := updateHosts(c, net, golibvirt.NetworkUpdateCommandDelete, del); err != nil {
-			return err
-		}
-		return updateHosts(c, net, golibvirt.NetworkUpdateCommandAddLast, add)
-	})
-}
-
-func updateHosts(c *conn, net golibvirt.Network, command golibvirt.NetworkUpdateCommand, hosts []libvirtxml.NetworkDHCPHost) error {
-	active, err := c.NetworkIsActive(net)
-	if err != nil {
-		return classify(err, "network %q", net.Name)
-	}
-	flags := golibvirt.NetworkUpdateAffectConfig
-	if active != 0 {
-		flags |= golibvirt.NetworkUpdateAffectLive
-	}
-	for _, h := range hosts {
-		text, err := xml.Marshal(h)
-		if err != nil {
-			return fault.As(fault.Internal, err, "network %q: write the lease of %s", net.Name, h.MAC)
-		}
-		const onlyIP = 0 // the <ip> element that the lease belongs to; ours have one
-		err = c.NetworkUpdateCompat(net, command, golibvirt.NetworkSectionIPDhcpHost, onlyIP, string(text), flags)
-		if err != nil {
-			return classify(err, "network %q: change the lease of %s", net.Name, h.MAC)
-		}
-	}
-	return nil
 }
 
 func lookupNetwork(c *conn, name string) (golibvirt.Network, error) {

@@ -122,6 +122,14 @@ func buildHost(l hypervisor.Lease) libvirtxml.NetworkDHCPHost {
 	return libvirtxml.NetworkDHCPHost{MAC: l.MAC, Name: l.Hostname, IP: l.Address.String()}
 }
 
+func buildHosts(leases []hypervisor.Lease) []libvirtxml.NetworkDHCPHost {
+	hosts := make([]libvirtxml.NetworkDHCPHost, len(leases))
+	for i, l := range leases {
+		hosts[i] = buildHost(l)
+	}
+	return hosts
+}
+
 // diffHosts says which hosts must be deleted and then added to come from one set to the other. A host that changes is deleted first,
 // because libvirt refuses one that shares an address or a name with another for a moment.
 func diffHosts(have []libvirtxml.NetworkDHCPHost, leases []hypervisor.Lease) (del, add []libvirtxml.NetworkDHCPHost) {

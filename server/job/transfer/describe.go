@@ -85,17 +85,14 @@ func (r *run) write(name, format string, content []byte) (File, error) {
 
 // digest reads a file once for its SHA-256 and its digest in the manifest.
 func (r *run) digest(ctx context.Context, f *File) (ovf.Digest, error) {
-	own, listed := sha256.New(), sha256.New()
-	var w io.Writer = own
+	own := sha256.New()
+	listed, w := own, io.Writer(own)
 	switch r.plan.ManifestHash {
 	case "sha1":
 		listed = sha1.New() //nolint:gosec // as above
+		w = io.MultiWriter(own, listed)
 	case "sha512":
 		listed = sha512.New()
-	default:
-		listed = own
-	}
-	if listed != own {
 		w = io.MultiWriter(own, listed)
 	}
 	path := filepath.Join(r.state.Stage, f.Name)
@@ -119,7 +116,7 @@ func hashFile(ctx context.Context, path string, w io.Writer) error {
 		}
 		n, err := in.Read(buf)
 		_, _ = w.Write(buf[:n]) // a hash never fails
-		if err == io.EOF {      //nolint:errorlint // os.File returns it unwrapped
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
@@ -131,7 +128,7 @@ func hashFile(ctx context.Context, path string, w io.Writer) error {
 // renameFolder renames without replacing: what appeared there meanwhile stays.
 func renameFolder(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if err == unix.EEXIST { //nolint:errorlint // an Errno
+	if err == unix.EEXIST {
 		return fault.New(fault.AlreadyExists, "output %s: appeared while the export ran; remove it or choose another folder", to)
 	}
 	if err != nil {

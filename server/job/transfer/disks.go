@@ -258,7 +258,7 @@ type received struct {
 func (d *received) Read(p []byte) (int, error) {
 	n, err := d.r.Read(p)
 	_, _ = d.sums.Write(p[:n])       // never fails
-	if err != nil && err != io.EOF { //nolint:errorlint // a wrapped io.EOF is a failure of the source
+	if err != nil && err != io.EOF { // a wrapped io.EOF is a failure of the source
 		d.err = err
 	}
 	return n, err

@@ -57,8 +57,8 @@ type VmConfigurationServiceClient interface {
 	ChangeVmOwnerGroups(ctx context.Context, in *ChangeVmOwnerGroupsRequest, opts ...grpc.CallOption) (*ChangeVmOwnerGroupsResponse, error)
 	// Replaces the owner users except the primary owner, who stays first. Any state.
 	ChangeVmOwnerUsers(ctx context.Context, in *ChangeVmOwnerUsersRequest, opts ...grpc.CallOption) (*ChangeVmOwnerUsersResponse, error)
-	// Changes memory and processors. Zero leaves a value as it is. STOPPED; milli_cpus alone in any state if the number of virtual processors stays.
-	// All or nothing.
+	// Changes memory and processors. Zero leaves a value as it is. STOPPED; milli_cpus alone in any state if the number of virtual processors stays
+	// (a running VM gets it with its next start). All or nothing.
 	ChangeVmSize(ctx context.Context, in *ChangeVmSizeRequest, opts ...grpc.CallOption) (*ChangeVmSizeResponse, error)
 	// Moves a STOPPED VM to another subnet. Its address, the key on SRPC, changes.
 	ChangeVmSubnet(ctx context.Context, in *ChangeVmSubnetRequest, opts ...grpc.CallOption) (*ChangeVmSubnetResponse, error)
@@ -218,8 +218,8 @@ type VmConfigurationServiceServer interface {
 	ChangeVmOwnerGroups(context.Context, *ChangeVmOwnerGroupsRequest) (*ChangeVmOwnerGroupsResponse, error)
 	// Replaces the owner users except the primary owner, who stays first. Any state.
 	ChangeVmOwnerUsers(context.Context, *ChangeVmOwnerUsersRequest) (*ChangeVmOwnerUsersResponse, error)
-	// Changes memory and processors. Zero leaves a value as it is. STOPPED; milli_cpus alone in any state if the number of virtual processors stays.
-	// All or nothing.
+	// Changes memory and processors. Zero leaves a value as it is. STOPPED; milli_cpus alone in any state if the number of virtual processors stays
+	// (a running VM gets it with its next start). All or nothing.
 	ChangeVmSize(context.Context, *ChangeVmSizeRequest) (*ChangeVmSizeResponse, error)
 	// Moves a STOPPED VM to another subnet. Its address, the key on SRPC, changes.
 	ChangeVmSubnet(context.Context, *ChangeVmSubnetRequest) (*ChangeVmSubnetResponse, error)
