@@ -72,7 +72,7 @@ run: build ## run the daemon on defaults, on this host's loopback only, with its
 
 bench: bench-api bench-export ## run all benchmarks
 
-bench-api: ## GetVmInfo over gRPC and REST against a bare grpc-go server
+bench-api: build ## GetVmInfo over gRPC and REST against a bare grpc-go server
 	go run ./test/bench/api
 
 bench-export: deps build ## an export against govc export.ovf and qemu-img convert

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hyperplane-project/hyperplane/converters"
 	"github.com/hyperplane-project/hyperplane/gen/openapi"
+	"github.com/hyperplane-project/hyperplane/gen/srpc"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/server/config"
 	"github.com/hyperplane-project/hyperplane/server/feed"
@@ -32,6 +33,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/server/rest"
 	"github.com/hyperplane-project/hyperplane/server/store"
 	"github.com/hyperplane-project/hyperplane/server/store/bolt"
+	"github.com/hyperplane-project/hyperplane/srpcshim"
 )
 
 // Deps are what the server does not make itself.
@@ -57,6 +59,7 @@ type Server struct {
 	health   *health.Server
 	grpc     *grpc.Server
 	http     *http.Server
+	srpc     *srpcshim.Mux
 	door     *frontdoor.Door
 	draining chan struct{} // closed when the server begins to end
 }
@@ -127,7 +130,21 @@ func (s *Server) wire(ctx context.Context) error {
 	s.services.register(s.grpc, s.health)
 	s.services.register(channel, s.health)
 	reflection.Register(s.grpc)
+	if err := s.wireSRPC(unary, rules); err != nil {
+		return err
+	}
 	return s.wireDoor(ctx, channel, metrics)
+}
+
+// wireSRPC makes the legacy protocol's transport.
+func (s *Server) wireSRPC(unary grpc.UnaryServerInterceptor, rules *intercept.Rules) error {
+	open := s.cfg.AllowUnauthenticatedReads
+	s.srpc = srpcshim.NewMux(srpcshim.Options{
+		Log: s.deps.Log, Methods: srpc.Methods(), Unary: unary, TLS: s.pki.ServerTLS(), Identify: s.pki.Identify, OpenReads: open,
+		MayCall: func(ctx context.Context, fullMethod string) error { return rules.MayCall(ctx, fullMethod, open) },
+	})
+	s.services.register(s.srpc, s.health)
+	return s.srpc.Check()
 }
 
 // maxMessage bounds one message; images come in many.
@@ -147,6 +164,7 @@ func (s *Server) wireDoor(ctx context.Context, channel grpc.ClientConnInterface,
 	}
 	s.door = &frontdoor.Door{
 		Log: s.deps.Log, TLS: s.pki.ServerTLS(), Identify: s.pki.Identify, AllowPlain: s.cfg.AllowPlain,
+		SRPC: s.srpc.ServeConn,
 	}
 	return nil
 }

@@ -75,6 +75,9 @@ func (e *engine) Export(ctx context.Context, x exporter.Export) (exporter.Export
 		ManifestHash: x.ManifestHash, ID: uuid.NewString(), Attempts: x.Attempts,
 		Folder: func(vm driver.VM) (string, error) { return filepath.Join(x.Output, ovf.SafeName(vm.Name)), nil },
 	}
+	if plan.ManifestHash == "none" {
+		plan.ManifestHash = ""
+	}
 	hooks := transfer.Hooks{
 		Log: func(level slog.Level, format string, args ...any) {
 			if level >= slog.LevelInfo {

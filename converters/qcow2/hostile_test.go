@@ -107,11 +107,17 @@ func TestDamagedHeader(t *testing.T) {
 func TestDamagedTables(t *testing.T) {
 	t.Parallel()
 	imagetest.Damages(t, harness(), good(t, ""), map[string]imagetest.Damage{
-		"L2 at no cluster":              damage(put64(l1At, 1<<63|l2At+512), image.ErrCorrupt),
-		"L2 past the end":               damage(put64(l1At, 1<<63|1<<40), image.ErrTruncated),
-		"L2 across the end":             damage(put64(l1At, 1<<63|8*cluster), image.ErrTruncated),
-		"L2 is the L1":                  damage(put64(l1At, 1<<63|l1At), nil),
-		"L2 is the header":              damage(put64(l1At, 1<<63), nil), // offset 0: no table
+		"L2 at no cluster":  damage(put64(l1At, 1<<63|l2At+512), image.ErrCorrupt),
+		"L2 past the end":   damage(put64(l1At, 1<<63|1<<40), image.ErrTruncated),
+		"L2 across the end": damage(put64(l1At, 1<<63|8*cluster), image.ErrTruncated),
+		"L2 is the L1":      damage(put64(l1At, 1<<63|l1At), nil),
+		"L2 is the header":  damage(put64(l1At, 1<<63), nil), // offset 0: no table
+		"shared L2 tables": damage(both(put64(24, 100<<29), put32(36, 100), func(b []byte) []byte {
+			for i := range 100 {
+				b = put64(l1At+8*i, 1<<63|l2At)(b)
+			}
+			return b
+		}), image.ErrCorrupt),
 		"cluster at no cluster":         damage(put64(l2At, 1<<63|dataAt+512), image.ErrCorrupt),
 		"cluster past the end":          damage(put64(l2At, 1<<63|1<<40), image.ErrTruncated),
 		"cluster is the L2":             damage(put64(l2At, 1<<63|l2At), nil),

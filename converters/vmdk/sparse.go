@@ -136,10 +136,16 @@ func parseFooter(b []byte, h *header) (*header, error) {
 	return footer, nil
 }
 
+// maxDirectoryBytes bounds the grain directory: 32 MiB are 256 TiB of 64 KiB grains.
+const maxDirectoryBytes = 32 << 20
+
 // findDirectories chooses which grain directories are used. The redundant one steps in where the primary one, or a table it names, is not inside the
 // file.
 func (r *reader) findDirectories() error {
 	size := r.h.directoryEntries() * 4
+	if size > maxDirectoryBytes {
+		return image.Limitf("vmdk: a disk of %d sectors has a grain directory of %d bytes, more than %d", r.h.capacity, size, maxDirectoryBytes)
+	}
 	add := func(sector uint64) bool {
 		if sector == 0 || sector > uint64(r.f.Size())/sectorSize || int64(sector)*sectorSize > r.f.Size()-size {
 			return false

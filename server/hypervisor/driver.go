@@ -163,7 +163,8 @@ type Network struct {
 	// Gateway is the host's own address in the network, with the prefix length.
 	Gateway netip.Prefix
 	Domain  string
-	DNS     []netip.Addr
+	// DNS are the name servers that guests are told of by DHCP; none = the host's own, at the gateway's address.
+	DNS []netip.Addr
 	// Isolated networks are not routed or translated by the host.
 	Isolated bool
 }
@@ -224,8 +225,10 @@ type Driver interface {
 	OpenDisplay(ctx context.Context, uuid string) (io.ReadWriteCloser, error)
 
 	// EnsureNetwork makes a network, or changes it to this shape, and starts it. It survives a restart of the driver.
+	// FailedPrecondition if it would change while machines are connected, AlreadyExists if the bridge belongs to another network.
+	// Leases are kept unless the gateway changes.
 	EnsureNetwork(ctx context.Context, n Network) error
-	// RemoveNetwork stops and forgets a network. Unknown: no error.
+	// RemoveNetwork stops and forgets a network. Unknown: no error. FailedPrecondition while machines are connected.
 	RemoveNetwork(ctx context.Context, name string) error
 	// SetLeases makes the network's DHCP server hand out exactly these leases.
 	SetLeases(ctx context.Context, network string, leases []Lease) error

@@ -53,8 +53,8 @@ func identify(ctx context.Context, tokens TokenChecker) (context.Context, error)
 		byToken.Local = p.Local
 		p = byToken
 	}
-	if n, ok := ctx.Value(noteKey{}).(*note); ok {
-		n.user = p.Name
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		c.user = p.Name
 	}
 	return principal.With(ctx, p), nil
 }

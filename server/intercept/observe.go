@@ -55,14 +55,9 @@ func (m *metrics) observe(method string, code codes.Code, took time.Duration) {
 	s.seconds.Observe(took.Seconds())
 }
 
-// note is where inner interceptors leave what the log line should say.
-type note struct{ user string }
-
-type noteKey struct{}
-
 // observe counts each call and writes one log line for it: at debug level if it went well, louder if it is our fault.
 func observe(log *slog.Logger, m *metrics) interceptor {
-	done := func(ctx context.Context, method string, start time.Time, n *note, err error) {
+	done := func(ctx context.Context, method string, start time.Time, err error) {
 		code, took := status.Code(err), time.Since(start)
 		m.observe(method, code, took)
 		level := levelOf(code)
@@ -71,7 +66,7 @@ func observe(log *slog.Logger, m *metrics) interceptor {
 		}
 		attrs := []slog.Attr{
 			slog.String("method", method), slog.String("code", code.String()), slog.Duration("took", took),
-			slog.String("request_id", RequestID(ctx)), slog.String("user", n.user),
+			slog.String("request_id", RequestID(ctx)), slog.String("user", userOf(ctx)),
 		}
 		if err != nil {
 			attrs = append(attrs, slog.String("error", err.Error()))
@@ -80,20 +75,25 @@ func observe(log *slog.Logger, m *metrics) interceptor {
 	}
 	return interceptor{
 		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-			start, n := time.Now(), &note{}
-			ctx = context.WithValue(ctx, noteKey{}, n)
+			start := time.Now()
 			res, err := handler(ctx, req)
-			done(ctx, info.FullMethod, start, n, err)
+			done(ctx, info.FullMethod, start, err)
 			return res, err
 		},
 		stream: func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-			start, n := time.Now(), &note{}
-			ctx := context.WithValue(ss.Context(), noteKey{}, n)
-			err := handler(srv, &withContext{ss, ctx})
-			done(ctx, info.FullMethod, start, n, err)
+			start := time.Now()
+			err := handler(srv, ss)
+			done(ss.Context(), info.FullMethod, start, err)
 			return err
 		},
 	}
+}
+
+func userOf(ctx context.Context) string {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c.user
+	}
+	return ""
 }
 
 func levelOf(code codes.Code) slog.Level {

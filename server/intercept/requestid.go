@@ -2,6 +2,7 @@ package intercept
 
 import (
 	"context"
+	"sync"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc"
@@ -13,12 +14,28 @@ const RequestIDKey = "x-request-id"
 
 const maxRequestID = 64
 
-type requestIDKey struct{}
+// call is what the chain knows of a call. There is one for each, so that the context is wrapped once.
+type call struct {
+	given string // the caller's own request id, or empty
+	made  sync.Once
+	id    string
+	user  string
+}
+
+type callKey struct{}
 
 // RequestID returns the id of the call that the context belongs to.
 func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		return ""
+	}
+	c.made.Do(func() {
+		if c.id = c.given; c.id == "" {
+			c.id = uuid.NewString() // most calls go well and are not logged: they need none
+		}
+	})
+	return c.id
 }
 
 // requestID gives each call an id: the caller's own if it is printable and short, otherwise a random one.
@@ -34,10 +51,11 @@ func requestID() interceptor {
 }
 
 func withRequestID(ctx context.Context) context.Context {
+	c := new(call)
 	if given := metadata.ValueFromIncomingContext(ctx, RequestIDKey); len(given) > 0 && plain(given[0]) {
-		return context.WithValue(ctx, requestIDKey{}, given[0])
+		c.given = given[0]
 	}
-	return context.WithValue(ctx, requestIDKey{}, uuid.NewString())
+	return context.WithValue(ctx, callKey{}, c)
 }
 
 func plain(id string) bool {

@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"context"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -63,4 +64,11 @@ func (r *Rules) of(fullMethod string) methodRules {
 		access = optionsv1.Access_ACCESS_ANYBODY
 	}
 	return methodRules{MethodRules: &optionsv1.MethodRules{Access: access}}
+}
+
+// MayCall says whether the principal in ctx (principal.From) may call a method at all, for a transport that answers that before it reads the
+// request: Unauthenticated or PermissionDenied if not. Ownership of a VM is checked with the request.
+func (r *Rules) MayCall(ctx context.Context, fullMethod string, openReads bool) error {
+	_, err := gate{rules: r, openReads: openReads}.enter(ctx, r.of(fullMethod))
+	return err
 }

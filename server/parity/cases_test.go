@@ -229,6 +229,40 @@ func unary() map[string]unaryCase {
 				}
 			},
 		},
+		"CancelJob": {
+			func(ctx context.Context, w *world) proto.Message {
+				return &exportv1.CancelJobRequest{Id: w.endless(ctx)}
+			},
+			func(_ context.Context, t *testing.T, _ *world, _, res proto.Message) {
+				t.Helper()
+				if j := as(t, res, &exportv1.CancelJobResponse{}).GetJob(); j.GetState() != exportv1.JobState_JOB_STATE_CANCELLED {
+					t.Errorf("job: %v", j)
+				}
+			},
+		},
+		"ListSourceVms": {
+			func(context.Context, *world) proto.Message {
+				return &exportv1.ListSourceVmsRequest{Pattern: "source-*"}
+			},
+			func(_ context.Context, t *testing.T, _ *world, _, res proto.Message) {
+				t.Helper()
+				if v := as(t, res, &exportv1.ListSourceVmsResponse{}).GetVms(); len(v) != 1 || v[0].GetPath() != "/DC0/vm/source-1" {
+					t.Errorf("vms: %v", v)
+				}
+			},
+		},
+		"GetSourceVm": {
+			func(context.Context, *world) proto.Message {
+				return &exportv1.GetSourceVmRequest{Vm: "/DC0/vm/source-1"}
+			},
+			func(_ context.Context, t *testing.T, _ *world, _, res proto.Message) {
+				t.Helper()
+				v := as(t, res, &exportv1.GetSourceVmResponse{}).GetVm()
+				if len(v.GetDisks()) != 1 || v.GetDisks()[0].GetCapacityBytes() != 4<<20 || v.GetPowerState() != exportv1.PowerState_POWER_STATE_OFF {
+					t.Errorf("vm: %v", v)
+				}
+			},
+		},
 		"ListProviders": {
 			func(context.Context, *world) proto.Message { return &exportv1.ListProvidersRequest{} },
 			func(_ context.Context, t *testing.T, _ *world, _, res proto.Message) {

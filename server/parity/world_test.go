@@ -6,14 +6,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hyperplane-project/hyperplane/converters/raw"
 	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/providers/vsphere/vcentersim"
 	"github.com/hyperplane-project/hyperplane/server/config"
 	"github.com/hyperplane-project/hyperplane/server/servertest"
 )
@@ -27,8 +30,36 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	s := servertest.Start(t, func(c *config.Config) { c.JobConcurrency = 4 })
+	sim, err := vcentersim.New(t.Context(), vcentersim.Config{
+		VMs: []vcentersim.VM{{Name: "source-1", Disks: []vcentersim.Disk{{Content: raw.New(strings.NewReader(strings.Repeat("disk", 1<<20)), 4<<20)}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sim.Close(context.WithoutCancel(t.Context())) })
+	if err := sim.Inject(vcentersim.Fault{Kind: vcentersim.FaultSlow, VM: "source-1", BytesPerSecond: 1 << 10, Reads: -1}); err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, sim.Certificate(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := servertest.Start(t, func(c *config.Config) {
+		c.JobConcurrency = 8
+		c.VCenterURL, c.Username, c.Password, c.CAFile = sim.URL(), "user", "pass", ca
+	})
 	return &world{Server: s, t: t, cc: s.Dial(true)}
+}
+
+// endless submits a job that goes on until it is cancelled, and returns its id.
+func (w *world) endless(ctx context.Context) string {
+	w.t.Helper()
+	e := &exportv1.ExportSpec{Vm: "source-1", Destination: &exportv1.ExportSpec_Directory{Directory: &exportv1.DirectoryDestination{Path: w.t.TempDir()}}}
+	res, err := w.jobs().SubmitJob(ctx, &exportv1.SubmitJobRequest{Spec: &exportv1.JobSpec{Work: &exportv1.JobSpec_Export{Export: e}}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return res.GetJob().GetId()
 }
 
 func (w *world) vms() hypervisorv1.VmServiceClient { return hypervisorv1.NewVmServiceClient(w.cc) }

@@ -118,7 +118,7 @@ func TestStartObeysItsContext(t *testing.T) {
 func TestNothingOutlivesItsStarter(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestStarter$")
-	cmd.Env = append(os.Environ(), "PRIVATELIBVIRT_STARTER=1")
+	cmd.Env = append(os.Environ(), "PRIVATELIBVIRT_STARTER=1", "TMPDIR="+t.TempDir())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

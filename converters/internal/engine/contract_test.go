@@ -56,6 +56,20 @@ func (s *shortReader) ReadAt(p []byte, off int64) (int, error) {
 	return s.Disk.ReadAt(p, off)
 }
 
+// panicReader has a mistake.
+type panicReader struct{ image.Reader }
+
+func (panicReader) ReadAt(p []byte, _ int64) (int, error) { return int(p[len(p)]), nil }
+
+// TestPanic checks that a mistake in a format ends the copy, not the process.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	disk := &imagetest.Disk{Size: 1 << 20, Pieces: []imagetest.Piece{{Off: 0, Len: 1 << 20, Content: imagetest.Text}}}
+	if err := engine.Copy(t.Context(), panicReader{disk}, sink{}, sink{}, engine.Options{}); !fault.Is(err, fault.Internal) {
+		t.Errorf("error is %v, want Internal", err)
+	}
+}
+
 // chunks is a stream of the test's choice. It counts what is given back.
 type chunks struct {
 	unit     int64

@@ -96,6 +96,11 @@ func leasesAreChecked(t *suite) {
 	good.Address, swapped.Address = swapped.Address, good.Address
 	t.must(t.Driver.SetLeases(ctx, n.Name, []hypervisor.Lease{good, swapped}))
 	t.must(t.Driver.SetLeases(ctx, n.Name, []hypervisor.Lease{{MAC: good.MAC, Address: swapped.Address}}))
+	var many []hypervisor.Lease
+	for last := range byte(100) {
+		many = append(many, hypervisor.Lease{MAC: newMAC(), Address: addr(100 + last)})
+	}
+	t.must(t.Driver.SetLeases(ctx, n.Name, many))
 	t.must(t.Driver.SetLeases(ctx, n.Name, nil))
 	t.must(t.Driver.SetLeases(ctx, n.Name, nil))
 }

@@ -49,23 +49,30 @@ func (d *Driver) define(c *conn, s hypervisor.Spec, env domainEnv, back *undo.St
 		if env.old, err = definition(c, dom); err != nil {
 			return err
 		}
+	}
+	text, err := domainText(s, env)
+	if err != nil {
+		return err
+	}
+	if env.old != nil {
 		if err := d.rename(c, dom, s.Name, back); err != nil {
 			return err
 		}
 	}
-	return defineXML(c, s, env)
+	return defineText(c, s, text)
 }
 
-func defineXML(c *conn, s hypervisor.Spec, env domainEnv) error {
+func domainText(s hypervisor.Spec, env domainEnv) (string, error) {
 	domain, err := buildDomain(s, env)
 	if err != nil {
-		return err
+		return "", err
 	}
 	text, err := domain.Marshal()
-	if err != nil {
-		return fault.As(fault.Internal, err, "machine %q: write its definition", s.Name)
-	}
-	_, err = c.DomainDefineXMLFlags(text, golibvirt.DomainDefineValidate)
+	return text, fault.As(fault.Internal, err, "machine %q: write its definition", s.Name)
+}
+
+func defineText(c *conn, s hypervisor.Spec, text string) error {
+	_, err := c.DomainDefineXMLFlags(text, golibvirt.DomainDefineValidate)
 	return classify(err, "machine %q: define it", s.Name)
 }
 
@@ -153,10 +160,15 @@ func (d *Driver) Undefine(ctx context.Context, machine string) error {
 }
 
 // ensureVirtType defines a machine anew if it was made when the host had another acceleration.
-func (d *Driver) ensureVirtType(c *conn, old *libvirtxml.Domain, env domainEnv) error {
+func ensureVirtType(c *conn, old *libvirtxml.Domain, env domainEnv) error {
 	if old.Type == env.virtType || !isOurs(old) {
 		return nil
 	}
 	env.old = old
-	return defineXML(c, parseDomain(old), env)
+	s := parseDomain(old)
+	text, err := domainText(s, env)
+	if err != nil {
+		return err
+	}
+	return defineText(c, s, text)
 }

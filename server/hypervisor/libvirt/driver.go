@@ -38,7 +38,7 @@ const (
 
 // Connections to libvirtd that may be in use at once, besides the one for events and one for each serial port and display.
 const (
-	queryConnections = 4 // calls that only ask
+	queryConnections = 8 // calls that only ask
 	slowConnections  = 8 // calls that change something and may take seconds
 )
 
@@ -69,8 +69,11 @@ type Driver struct {
 	queries *pool
 	slow    *pool
 	tracker *tracker
-	refresh keylock.Map[string] // by UUID: orders observations of one machine
-	serials serials
+	// refresh orders the observations of one machine, by UUID.
+	refresh keylock.Map[string]
+	// networks orders the changes of one network, by name.
+	networks keylock.Map[string]
+	serials  serials
 	// displays are the connections to VNC servers.
 	displays connections
 

@@ -26,8 +26,11 @@ const (
 )
 
 // refreshers is how many machines are asked for their state at once when events come. libvirt answers for a machine that is
-// busy only when it is done, so one is too few.
-const refreshers = 8
+// busy only when it is done, so one is too few; callers' questions need connections too. refreshLimit is for a machine that hangs.
+const (
+	refreshers   = queryConnections / 2
+	refreshLimit = 30 * time.Second
+)
 
 // followEvents keeps the tracker right until ctx ends, over all losses of the connection.
 func (d *Driver) followEvents(ctx context.Context) {
@@ -127,6 +130,8 @@ func (d *Driver) noteSignal(ev golibvirt.DomainEventLifecycleMsg) {
 
 // follow asks for the state of one machine. If that fails the connection is closed, so that all are asked for again.
 func (d *Driver) follow(ctx context.Context, c *conn, machine string) {
+	ctx, cancel := context.WithTimeout(ctx, refreshLimit)
+	defer cancel()
 	if _, _, err := d.see(ctx, machine, nil); err != nil && !fault.Is(err, fault.NotFound) {
 		c.close()
 	}

@@ -3,7 +3,6 @@ package libvirt
 import (
 	"context"
 	"encoding/xml"
-	"errors"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
@@ -20,12 +19,7 @@ const bulkLeases = 4
 // SetLeases implements hypervisor.Driver. Nothing is done for leases that are there already. After an error a part may be done; the
 // next call does the rest.
 func (d *Driver) SetLeases(ctx context.Context, network string, leases []hypervisor.Lease) error {
-	var back undo.Stack
-	err := d.slow.do(ctx, func(c *conn) error { return d.setLeases(c, network, leases, &back) })
-	if err != nil {
-		return errors.Join(err, back.Run(ctx))
-	}
-	return nil
+	return d.changeNetwork(ctx, network, func(c *conn, back *undo.Stack) error { return d.setLeases(c, network, leases, back) })
 }
 
 func (d *Driver) setLeases(c *conn, network string, leases []hypervisor.Lease, back *undo.Stack) error {
@@ -76,4 +70,3 @@ func updateHosts(c *conn, net golibvirt.Network, command golibvirt.NetworkUpdate
 	}
 	return nil
 }
-

@@ -19,8 +19,18 @@ func (d *Driver) EnsureNetwork(ctx context.Context, n hypervisor.Network) error 
 	if err := n.Check(); err != nil {
 		return err
 	}
+	return d.changeNetwork(ctx, n.Name, func(c *conn, back *undo.Stack) error { return d.ensureNetwork(c, n, back) })
+}
+
+// changeNetwork runs one change of a network at a time, and takes back what it did if it fails.
+func (d *Driver) changeNetwork(ctx context.Context, name string, change func(*conn, *undo.Stack) error) error {
+	unlock, err := d.networks.Lock(ctx, name)
+	if err != nil {
+		return classify(err, "network %q", name)
+	}
+	defer unlock()
 	var back undo.Stack
-	err := d.slow.do(ctx, func(c *conn) error { return d.ensureNetwork(c, n, &back) })
+	err = d.slow.do(ctx, func(c *conn) error { return change(c, &back) })
 	if err != nil {
 		return errors.Join(err, back.Run(ctx))
 	}
@@ -73,7 +83,9 @@ func (d *Driver) replaceNetwork(c *conn, old, fresh *libvirtxml.Network, back *u
 			return err
 		}
 	} else {
-		back.Add(func(ctx context.Context) error { return d.RemoveNetwork(ctx, fresh.Name) })
+		back.Add(func(ctx context.Context) error {
+			return d.slow.do(ctx, func(c *conn) error { return removeNetwork(c, fresh.Name) })
+		})
 	}
 	return makeNetwork(c, fresh)
 }
@@ -113,22 +125,24 @@ func stopNetwork(c *conn, net golibvirt.Network) error {
 
 // RemoveNetwork implements hypervisor.Driver. A network that machines are connected to is not removed: FailedPrecondition.
 func (d *Driver) RemoveNetwork(ctx context.Context, name string) error {
-	return d.slow.do(ctx, func(c *conn) error {
-		net, err := lookupNetwork(c, name)
-		if fault.Is(err, fault.NotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := needUnused(c, net); err != nil {
-			return err
-		}
-		if err := stopNetwork(c, net); err != nil {
-			return err
-		}
-		return classify(c.NetworkUndefine(net), "network %q: undefine it", name)
-	})
+	return d.changeNetwork(ctx, name, func(c *conn, _ *undo.Stack) error { return removeNetwork(c, name) })
+}
+
+func removeNetwork(c *conn, name string) error {
+	net, err := lookupNetwork(c, name)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := needUnused(c, net); err != nil {
+		return err
+	}
+	if err := stopNetwork(c, net); err != nil {
+		return err
+	}
+	return classify(c.NetworkUndefine(net), "network %q: undefine it", name)
 }
 
 func lookupNetwork(c *conn, name string) (golibvirt.Network, error) {

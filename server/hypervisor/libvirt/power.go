@@ -53,7 +53,7 @@ func (d *Driver) start(ctx context.Context, c *conn, machine string, who owner) 
 	if err != nil {
 		return err
 	}
-	if err := d.ensureVirtType(c, def, env); err != nil {
+	if err := ensureVirtType(c, def, env); err != nil {
 		return err
 	}
 	if err := env.files.prepare(who); err != nil {

@@ -1,0 +1,65 @@
+package srpcshim
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/gob"
+)
+
+// gobCodec is Go's own encoding. Names of structs and packages mean nothing in it, names of fields do.
+type gobCodec struct{}
+
+// read takes the type definitions and the value of one message. The stream format is that of encoding/gob's documentation: parts, each a
+// length and that many bytes; a part begins with a type number, negative for a definition.
+func (gobCodec) read(in *bufio.Reader, limit int64) ([]byte, error) {
+	c := &collector{in: in, limit: limit}
+	for {
+		length, err := gobUint(c)
+		if err != nil {
+			return nil, err
+		}
+		before := c.bytes.Len()
+		if err := c.take(length); err != nil {
+			return nil, err
+		}
+		part := c.bytes.Bytes()[before:]
+		id, err := gobUint(&collector{in: bufio.NewReader(bytes.NewReader(part)), limit: limit})
+		if err != nil {
+			return nil, malformed("a part of %d bytes has no type number", length)
+		}
+		if id&1 == 0 { // the lowest bit is the sign
+			return c.bytes.Bytes(), nil
+		}
+	}
+}
+
+// gobUint reads an unsigned number: one byte if it is below 128, otherwise the negated count of bytes, and the bytes, highest first.
+func gobUint(c *collector) (uint64, error) {
+	first, err := c.byte()
+	if err != nil || first < 0x80 {
+		return uint64(first), err
+	}
+	n := -int(int8(first))
+	if n > 8 {
+		return 0, malformed("a number of %d bytes", n)
+	}
+	var v uint64
+	for range n {
+		b, err := c.byte()
+		if err != nil {
+			return 0, err
+		}
+		v = v<<8 | uint64(b)
+	}
+	return v, nil
+}
+
+func (gobCodec) skipEnd(*bufio.Reader) bool { return false }
+
+func (gobCodec) decode(message []byte, into any) error {
+	return gob.NewDecoder(bytes.NewReader(message)).Decode(into)
+}
+
+func (gobCodec) encode(out *bytes.Buffer, message any) error {
+	return gob.NewEncoder(out).Encode(message)
+}

@@ -1,0 +1,150 @@
+package srpcshim_test
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/gen/srpc"
+	"github.com/hyperplane-project/hyperplane/internal/principal"
+	"github.com/hyperplane-project/hyperplane/server/intercept"
+	"github.com/hyperplane-project/hyperplane/srpcshim"
+	"github.com/hyperplane-project/hyperplane/srpcshim/srpctest"
+)
+
+// services answers the few methods that the tests call.
+type services struct {
+	hypervisorv1.UnimplementedVmServiceServer
+	hypervisorv1.UnimplementedHostServiceServer
+	hypervisorv1.UnimplementedVmTransferServiceServer
+	vmInfo    func(context.Context, *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error)
+	list      func(context.Context, *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error)
+	stop      func(context.Context, *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error)
+	importing func(context.Context, *hypervisorv1.ImportLocalVmRequest) (*hypervisorv1.ImportLocalVmResponse, error)
+}
+
+func (s *services) GetVmInfo(ctx context.Context, r *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error) {
+	return s.vmInfo(ctx, r)
+}
+
+func (s *services) ListVMs(ctx context.Context, r *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error) {
+	return s.list(ctx, r)
+}
+
+func (s *services) StopVm(ctx context.Context, r *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error) {
+	return s.stop(ctx, r)
+}
+
+func (s *services) ImportLocalVm(ctx context.Context, r *hypervisorv1.ImportLocalVmRequest) (*hypervisorv1.ImportLocalVmResponse, error) {
+	return s.importing(ctx, r)
+}
+
+func (s *services) GetCapacity(context.Context, *hypervisorv1.GetCapacityRequest) (*hypervisorv1.GetCapacityResponse, error) {
+	return &hypervisorv1.GetCapacityResponse{MemoryInMib: 7, NumCpus: 3}, nil
+}
+
+// server is a Mux on a listener.
+type server struct {
+	t       *testing.T
+	ca      *srpctest.Authority
+	network string
+	address string
+	// end tells the server to end and waits until all connections have.
+	end func()
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// unary maps errors as the server's chain does.
+func unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	res, err := handler(ctx, req)
+	return res, intercept.Status(err)
+}
+
+func serve(t *testing.T, s *services, change func(*srpcshim.Options)) *server {
+	t.Helper()
+	ca := srpctest.NewAuthority(t, "methods CA")
+	rules, err := intercept.NewRules(
+		hypervisorv1.File_hyperplane_hypervisor_v1_vm_service_proto.Services().Get(0),
+		hypervisorv1.File_hyperplane_hypervisor_v1_vm_transfer_service_proto.Services().Get(0),
+		hypervisorv1.File_hyperplane_hypervisor_v1_host_service_proto.Services().Get(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := srpcshim.Options{
+		Log: discard(), Methods: srpc.Methods(), Unary: unary,
+		TLS: &tls.Config{Certificates: []tls.Certificate{ca.Server()}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS12},
+		Identify: func(state *tls.ConnectionState) (principal.Principal, error) {
+			if len(state.VerifiedChains) == 0 {
+				return principal.Principal{}, nil
+			}
+			return principal.FromCertificate(state.VerifiedChains[0][0], func([]byte) bool { return true })
+		},
+	}
+	if change != nil {
+		change(&o)
+	}
+	o.MayCall = func(ctx context.Context, full string) error { return rules.MayCall(ctx, full, o.OpenReads) }
+	mux := srpcshim.NewMux(o)
+	hypervisorv1.RegisterVmServiceServer(mux, s)
+	hypervisorv1.RegisterHostServiceServer(mux, s)
+	hypervisorv1.RegisterVmTransferServiceServer(mux, s)
+	if err := mux.Check(); err != nil {
+		t.Fatal(err)
+	}
+	return listen(t, mux, ca)
+}
+
+func listen(t *testing.T, mux *srpcshim.Mux, ca *srpctest.Authority) *server {
+	t.Helper()
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(principal.With(context.Background(), principal.Principal{Local: true})) //nolint:forbidigo // ends after t.Context
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { mux.ServeConn(ctx, conn) })
+		}
+	})
+	s := &server{t: t, ca: ca, network: "tcp", address: ln.Addr().String()}
+	s.end = func() {
+		_ = ln.Close() // twice is harmless
+		cancel()
+		wg.Wait()
+	}
+	t.Cleanup(s.end)
+	return s
+}
+
+// dial connects as a user with method powers.
+func (s *server) dial(path, user string, powers ...string) *srpctest.Client {
+	s.t.Helper()
+	c, err := s.try(path, srpctest.Shows(s.ca.Client(user, []string{"team-a"}, powers)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+func (s *server) try(path string, config *tls.Config) (*srpctest.Client, error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	s.t.Cleanup(cancel)
+	return srpctest.Dial(ctx, s.t, s.network, s.address, path, config)
+}
+
+// patience is how long a test waits for what should come at once.
+const patience = 20 * time.Second

@@ -1,0 +1,145 @@
+package srpcshim
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"reflect"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	optionsv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/options/v1"
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/srpcshim/wire"
+)
+
+// denied is the refusal that clients of the protocol compare with.
+const denied = "access to method denied"
+
+// Mux serves the SRPC methods of the services that are registered on it. It implements grpc.ServiceRegistrar. Register everything, then
+// Check, then ServeConn.
+type Mux struct {
+	opts      Options
+	secure    *tls.Config
+	generated map[string]wire.Method // by full gRPC name
+	services  map[string]map[string]*method
+	problems  []error
+}
+
+var _ grpc.ServiceRegistrar = (*Mux)(nil)
+
+// method is a method that callers can name.
+type method struct {
+	wire.Method
+	// handler is nil for methods that need a codec of their own which is not built.
+	handler grpc.MethodHandler
+	impl    any
+}
+
+// NewMux makes one without services.
+func NewMux(o Options) *Mux {
+	o.Limits = o.Limits.withDefaults()
+	m := &Mux{opts: o, secure: o.TLS.Clone(), generated: make(map[string]wire.Method), services: make(map[string]map[string]*method)}
+	m.secure.ClientAuth = tls.RequireAndVerifyClientCert
+	if o.OpenReads {
+		m.secure.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	for _, w := range o.Methods {
+		m.generated[w.FullMethod] = w
+	}
+	return m
+}
+
+// RegisterService implements grpc.ServiceRegistrar. Services and methods that the schema does not put on SRPC are left out. What is wrong
+// is kept for Check.
+func (m *Mux) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(desc.ServiceName))
+	service, ok := d.(protoreflect.ServiceDescriptor)
+	if err != nil || !ok {
+		m.problem("service %s is not in the schema", desc.ServiceName)
+		return
+	}
+	if handler := reflect.TypeOf(desc.HandlerType).Elem(); !reflect.TypeOf(impl).Implements(handler) {
+		m.problem("service %s: %T does not implement %v", desc.ServiceName, impl, handler)
+		return
+	}
+	handlers := make(map[string]grpc.MethodHandler)
+	for _, h := range desc.Methods {
+		handlers[h.MethodName] = h.Handler
+	}
+	for i := range service.Methods().Len() {
+		m.register(service.Methods().Get(i), handlers, impl)
+	}
+}
+
+func (m *Mux) register(d protoreflect.MethodDescriptor, handlers map[string]grpc.MethodHandler, impl any) {
+	rules, _ := proto.GetExtension(d.Options(), optionsv1.E_Method).(*optionsv1.MethodRules)
+	srpc := rules.GetSrpc()
+	if srpc == nil {
+		return
+	}
+	name := string(d.Name())
+	entry := &method{impl: impl}
+	full := "/" + string(d.Parent().FullName()) + "/" + name
+	if srpc.GetKind() == optionsv1.SrpcKind_SRPC_KIND_REQUEST_REPLY {
+		generated, ok := m.generated[full]
+		if entry.handler = handlers[name]; !ok || entry.handler == nil {
+			m.problem("%s is a request/reply method without generated code for SRPC; run make generate", full)
+			return
+		}
+		entry.Method = generated
+	}
+	entry.Service, entry.Name, entry.FullMethod = srpc.GetService(), name, full
+	if m.services[entry.Service] == nil {
+		m.services[entry.Service] = make(map[string]*method)
+	}
+	if m.services[entry.Service][name] != nil {
+		m.problem("SRPC method %s.%s is there twice", entry.Service, name)
+	}
+	m.services[entry.Service][name] = entry
+}
+
+func (m *Mux) problem(format string, args ...any) {
+	m.problems = append(m.problems, fault.New(fault.Internal, format, args...))
+}
+
+// Check returns what was wrong with the services registered.
+func (m *Mux) Check() error { return fault.Wrap(errors.Join(m.problems...), "SRPC") }
+
+// find returns the method of a method line, or the text that refuses it.
+func (m *Mux) find(line string) (found *method, refusal string) {
+	service, name, ok := strings.Cut(line, ".")
+	if !ok || strings.Contains(name, ".") {
+		return nil, "malformed Service.Method: " + line
+	}
+	methods, ok := m.services[service]
+	if !ok {
+		return nil, "unknown service: " + service
+	}
+	if found = methods[name]; found == nil {
+		return nil, service + ": unknown method: " + name
+	}
+	return found, ""
+}
+
+// admit returns the method of a method line if the caller may call it and it is there, or the text that refuses it.
+func (m *Mux) admit(ctx context.Context, line string) (admitted *method, refusal string) {
+	found, refusal := m.find(line)
+	if refusal != "" {
+		return nil, refusal
+	}
+	if err := m.opts.MayCall(ctx, found.FullMethod); err != nil {
+		if fault.Is(err, fault.Unauthenticated) {
+			return nil, denied
+		}
+		return nil, text(err)
+	}
+	if found.handler == nil {
+		return nil, line + " is not available over SRPC yet; call it over gRPC or REST"
+	}
+	return found, ""
+}
