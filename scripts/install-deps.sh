@@ -9,7 +9,7 @@ export LC_ALL=C
 host='libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils dnsmasq-base iptables iproute2 ovmf ipxe-qemu'
 # What scripts/, the test guest and the tests need besides.
 tests='libvirt-clients cpio gdisk mtools dosfstools e2fsprogs syslinux syslinux-common systemd-boot-efi busybox-static kmod
-	apt util-linux procps curl'
+	util-linux procps curl'
 
 missing=()
 for package in $host $tests; do

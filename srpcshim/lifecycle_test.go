@@ -42,7 +42,9 @@ func TestServersEndLetsTheCallFinish(t *testing.T) {
 	s := serve(t, b.services, nil)
 	idle, busy := s.dial(srpctest.SecureGob, "alice"), s.dial(srpctest.SecureGob, "alice")
 	answer := make(chan error, 1)
-	go func() { answer <- busy.Call("Hypervisor.StopVm", srpctest.VMRequest{IpAddress: ip("10.0.0.1")}, new(srpctest.ErrorReply)) }()
+	go func() {
+		answer <- busy.Call("Hypervisor.StopVm", srpctest.VMRequest{IpAddress: ip("10.0.0.1")}, new(srpctest.ErrorReply))
+	}()
 	<-b.entered
 	ended := make(chan struct{})
 	go func() {

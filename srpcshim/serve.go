@@ -24,6 +24,7 @@ type session struct {
 	life  lifetime
 	conn  net.Conn // with TLS, once there is TLS
 	in    *bufio.Reader
+	below *buffered // what TLS reads from; nil without TLS
 	codec codec
 	// owed says that the end of the last message may still come.
 	owed bool
@@ -137,7 +138,8 @@ func (s *session) secure(ctx context.Context, who principal.Principal) (principa
 	if !s.life.rest(s.mux.opts.Limits.Handshake) {
 		return who, fault.New(fault.Unavailable, "the server ends")
 	}
-	secured := tls.Server(&buffered{s.conn, s.in}, s.mux.secure)
+	s.below = &buffered{Conn: s.conn, in: s.in}
+	secured := tls.Server(s.below, s.mux.secure)
 	if err := s.deadline(s.mux.opts.Limits.Handshake); err != nil {
 		return who, err
 	}
@@ -169,7 +171,13 @@ func (s *session) write(data []byte) error {
 type buffered struct {
 	net.Conn
 	in *bufio.Reader
+	// ended says that the peer closed the connection.
+	ended bool
 }
 
 // Read reads the buffer, then the connection.
-func (b *buffered) Read(p []byte) (int, error) { return b.in.Read(p) }
+func (b *buffered) Read(p []byte) (int, error) {
+	n, err := b.in.Read(p)
+	b.ended = b.ended || errors.Is(err, io.EOF)
+	return n, err
+}

@@ -97,7 +97,7 @@ func TestParity(t *testing.T) {
 					t.Parallel()
 					ctx, cancel := context.WithTimeout(t.Context(), patience)
 					defer cancel()
-					res.set(m, column, try(ctx, t, w, m, column, tr, rest))
+					res.set(m, column, try(ctx, t, w.in(t), m, column, tr, rest))
 				})
 			}
 		}

@@ -51,6 +51,14 @@ func newWorld(t *testing.T) *world {
 	return &world{Server: s, t: t, cc: s.Dial(true)}
 }
 
+// in returns the world for a subtest, which its failures then end.
+func (w *world) in(t *testing.T) *world {
+	t.Helper()
+	sub := *w
+	sub.t = t
+	return &sub
+}
+
 // endless submits a job that goes on until it is cancelled, and returns its id.
 func (w *world) endless(ctx context.Context) string {
 	w.t.Helper()

@@ -3,9 +3,15 @@ package servertest
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +26,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	convertersall "github.com/hyperplane-project/hyperplane/converters/all"
+	"github.com/hyperplane-project/hyperplane/internal/principal"
 	providersall "github.com/hyperplane-project/hyperplane/providers/all"
 	"github.com/hyperplane-project/hyperplane/server"
 	"github.com/hyperplane-project/hyperplane/server/config"
@@ -181,4 +188,41 @@ func (s *Server) Raw() net.Conn {
 	}
 	s.t.Cleanup(func() { _ = conn.Close() }) // a test may have closed it
 	return conn
+}
+
+// ClientCertificate makes a certificate of the server's own CA for a user, with a method list if there is one.
+func (s *Server) ClientCertificate(user string, methods ...string) tls.Certificate {
+	s.t.Helper()
+	ca, err := tls.LoadX509KeyPair(s.pki(pki.CAFile), s.pki("ca.key"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: user}, NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if len(methods) > 0 {
+		list, err := asn1.Marshal(methods)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		template.ExtraExtensions = []pkix.Extension{{Id: principal.OIDMethods(), Value: list}}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.Leaf, &key.PublicKey, ca.PrivateKey)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// DialAs connects over TLS with a client certificate.
+func (s *Server) DialAs(cert tls.Certificate) *grpc.ClientConn {
+	s.t.Helper()
+	cfg := s.TLS(false)
+	cfg.Certificates = []tls.Certificate{cert}
+	return s.dial(s.Addr, grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
 }
