@@ -159,3 +159,30 @@ func TestUnknownFieldsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestMetricsAndDescription(t *testing.T) {
+	t.Parallel()
+	s := servertest.Start(t, nil)
+	client, base := s.HTTP()
+	if code, body := do(t, client, http.MethodPost, base+"/v1/vms", s.Token(),
+		`{"spec":{"do_not_start":true,"vm_info":{"memory_in_mib":64,"milli_cpus":500},"minimum_free_bytes":4096}}`); code != http.StatusOK {
+		t.Fatalf("create: %d %s", code, body)
+	}
+	code, body := get(t, client, base+"/metrics", s.Token())
+	for _, want := range []string{
+		`hyperplane_rpc_requests_total{code="OK",method="/hyperplane.hypervisor.v1.VmService/CreateVmAsync"} 1`,
+		`hyperplane_rpc_duration_seconds_count{method="/hyperplane.hypervisor.v1.VmService/CreateVmAsync"} 1`,
+		`hyperplane_vms{state="st`,
+	} {
+		if code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("metrics: %d, without %s", code, want)
+		}
+	}
+	code, body = get(t, client, base+"/openapi.json", s.Token())
+	var api struct {
+		Paths map[string]any `json:"paths"`
+	}
+	if err := json.Unmarshal([]byte(body), &api); err != nil || code != http.StatusOK || api.Paths["/v1/vms/{vm}:start"] == nil {
+		t.Errorf("description: %d %v", code, err)
+	}
+}

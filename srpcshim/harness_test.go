@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/gen/srpc"
@@ -24,6 +25,9 @@ type services struct {
 	hypervisorv1.UnimplementedVmServiceServer
 	hypervisorv1.UnimplementedHostServiceServer
 	hypervisorv1.UnimplementedVmTransferServiceServer
+	hypervisorv1.UnimplementedVmConfigurationServiceServer
+	hypervisorv1.UnimplementedNetworkServiceServer
+	hypervisorv1.UnimplementedVolumeServiceServer
 	vmInfo    func(context.Context, *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error)
 	list      func(context.Context, *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error)
 	stop      func(context.Context, *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error)
@@ -71,10 +75,15 @@ func unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.U
 func serve(t *testing.T, s *services, change func(*srpcshim.Options)) *server {
 	t.Helper()
 	ca := srpctest.NewAuthority(t, "methods CA")
-	rules, err := intercept.NewRules(
-		hypervisorv1.File_hyperplane_hypervisor_v1_vm_service_proto.Services().Get(0),
-		hypervisorv1.File_hyperplane_hypervisor_v1_vm_transfer_service_proto.Services().Get(0),
-		hypervisorv1.File_hyperplane_hypervisor_v1_host_service_proto.Services().Get(0))
+	var schema []protoreflect.ServiceDescriptor
+	for _, f := range []protoreflect.FileDescriptor{
+		hypervisorv1.File_hyperplane_hypervisor_v1_vm_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_vm_transfer_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_host_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_vm_configuration_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_network_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_volume_service_proto,
+	} {
+		schema = append(schema, f.Services().Get(0))
+	}
+	rules, err := intercept.NewRules(schema...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +105,9 @@ func serve(t *testing.T, s *services, change func(*srpcshim.Options)) *server {
 	hypervisorv1.RegisterVmServiceServer(mux, s)
 	hypervisorv1.RegisterHostServiceServer(mux, s)
 	hypervisorv1.RegisterVmTransferServiceServer(mux, s)
+	hypervisorv1.RegisterVmConfigurationServiceServer(mux, s)
+	hypervisorv1.RegisterNetworkServiceServer(mux, s)
+	hypervisorv1.RegisterVolumeServiceServer(mux, s)
 	if err := mux.Check(); err != nil {
 		t.Fatal(err)
 	}

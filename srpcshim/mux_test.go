@@ -27,6 +27,9 @@ func ip(text string) net.IP { return net.ParseIP(text) }
 func answering() *services {
 	created := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	return &services{
+		stop: func(context.Context, *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error) {
+			return nil, fault.New(fault.PermissionDenied, "no access to resource")
+		},
 		vmInfo: func(_ context.Context, r *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error) {
 			if r.GetVm() != "10.0.0.1" {
 				return nil, fault.New(fault.NotFound, "no VM with IP address: %s found", r.GetVm())

@@ -7,7 +7,7 @@ import (
 
 	"google.golang.org/protobuf/compiler/protogen"
 
-	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/internal/gensrpc"
+	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/gensrpc"
 )
 
 func main() {

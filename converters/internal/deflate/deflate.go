@@ -17,8 +17,9 @@ const maxStored = 65535
 
 // Compressor compresses one block at a time. It is used by one goroutine.
 type Compressor struct {
-	w   *flate.Writer
-	buf bytes.Buffer
+	level int
+	w     *flate.Writer // made when it is first needed: it takes a MiB
+	buf   bytes.Buffer
 }
 
 // NewCompressor makes a compressor of the given level: 1 (fastest) to 9, 0 for DefaultLevel.
@@ -29,20 +30,15 @@ func NewCompressor(level int) (*Compressor, error) {
 	if level < 1 || level > 9 {
 		return nil, fmt.Errorf("compression level %d is not between 1 and 9", level)
 	}
-	c := &Compressor{}
-	w, err := flate.NewWriter(&c.buf, level)
-	if err != nil {
-		return nil, err
-	}
-	c.w = w
-	return c, nil
+	return &Compressor{level: level}, nil
 }
 
 // Append appends a complete deflate stream of p to dst. The stream is never longer than StoredSize(len(p)): content that does not compress
 // is stored.
 func (c *Compressor) Append(dst, p []byte) ([]byte, error) {
-	c.buf.Reset()
-	c.w.Reset(&c.buf)
+	if err := c.reset(); err != nil {
+		return nil, err
+	}
 	if _, err := c.w.Write(p); err != nil {
 		return nil, err
 	}
@@ -53,6 +49,16 @@ func (c *Compressor) Append(dst, p []byte) ([]byte, error) {
 		return AppendStored(dst, p), nil
 	}
 	return append(dst, c.buf.Bytes()...), nil
+}
+
+func (c *Compressor) reset() (err error) {
+	c.buf.Reset()
+	if c.w == nil {
+		c.w, err = flate.NewWriter(&c.buf, c.level)
+		return err
+	}
+	c.w.Reset(&c.buf)
+	return nil
 }
 
 // StoredSize is the size of a stream that stores n bytes.

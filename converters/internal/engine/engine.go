@@ -22,16 +22,16 @@ const (
 	// maxWindow is the size of a window with few workers; memoryBudget is what the buffers of all workers together may take.
 	maxWindow    = 1 << 20
 	minWindow    = 128 << 10
-	memoryBudget = 24 << 20
+	memoryBudget = 12 << 20
 	// maxWorkers bounds what is not counted there: the state of compressors, about a MiB each.
-	maxWorkers = 24
+	maxWorkers = 16
 	// buffersPerWorker is how many windows' worth of memory a worker has: plain, encoded, the source's compressed bytes.
 	buffersPerWorker = 3
 )
 
 // Options says how to copy.
 type Options struct {
-	// Workers is the number of goroutines that move content, at most 24; 0 is what suits the number of processors.
+	// Workers is the number of goroutines that move content, at most 16; 0 is what suits the number of processors.
 	Workers int
 	// Trust takes compressed content over without inflating it, where the formats allow.
 	Trust bool

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -150,4 +151,18 @@ func syncFolder(path string) error {
 	return fault.Wrap(dir.Sync(), "output folder %s", path)
 }
 
-func safeName(name string) string { return ovf.SafeName(name) }
+// maxStem leaves room for what is appended to a VM's name: a disk's number and an extension.
+const maxStem = 160
+
+// safeName makes the stem of file names of a VM's name.
+func safeName(name string) string {
+	stem := ovf.SafeName(name)
+	if len(stem) <= maxStem {
+		return stem
+	}
+	cut := maxStem
+	for !utf8.RuneStart(stem[cut]) {
+		cut--
+	}
+	return ovf.SafeName(stem[:cut])
+}

@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/protobuf/compiler/protogen"
 
-	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/internal/model"
+	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/model"
 )
 
 func quote(text string) string { return strconv.Quote(text) }

@@ -1,7 +1,7 @@
 package gensrpc
 
 import (
-	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/internal/model"
+	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/model"
 )
 
 // expression returns the conversion of a field's content, to the proto message or to the wire.

@@ -1,4 +1,4 @@
-// Package gensrpc writes the Go text of what internal/model resolved.
+// Package gensrpc writes the Go text of what package model resolved.
 package gensrpc
 
 import (
@@ -7,7 +7,7 @@ import (
 
 	"google.golang.org/protobuf/compiler/protogen"
 
-	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/internal/model"
+	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/model"
 )
 
 const wirePackage = protogen.GoImportPath("github.com/hyperplane-project/hyperplane/srpcshim/wire")

@@ -1,7 +1,7 @@
 package gensrpc
 
 import (
-	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/internal/model"
+	"github.com/hyperplane-project/hyperplane/cmd/protoc-gen-hyperplane-srpc/model"
 )
 
 func (g writer) enum(e *model.Enum) {
