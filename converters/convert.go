@@ -11,7 +11,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
-// Source is what is copied: exactly one field is set. The caller closes it.
+// Source is what is copied: exactly one field is set. The caller closes it. A read that blocks, on a network say, is the caller's to end when the context does.
 type Source struct {
 	Reader image.Reader
 	Stream image.Stream

@@ -40,7 +40,11 @@ func (s *session) call(ctx context.Context) error {
 
 // exchange serves one request and its reply.
 func (s *session) exchange(ctx context.Context, m *method) error {
-	message, err := s.codec.read(s.in, s.mux.opts.Limits.RequestBytes)
+	limit := s.mux.opts.Limits.RequestBytes
+	if m.Files {
+		limit = s.mux.opts.Limits.FileBytes
+	}
+	message, err := s.codec.read(s.in, limit)
 	if err != nil {
 		// Where the next call begins is not known any more, so the client is told and the connection ends.
 		return errors.Join(err, s.status(text(err)))

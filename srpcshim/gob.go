@@ -14,7 +14,7 @@ type gobCodec struct{}
 func (gobCodec) read(in *bufio.Reader, limit int64) ([]byte, error) {
 	c := &collector{in: in, limit: limit}
 	for {
-		length, err := gobUint(c)
+		length, err := gobUint(c.byte)
 		if err != nil {
 			return nil, err
 		}
@@ -23,7 +23,7 @@ func (gobCodec) read(in *bufio.Reader, limit int64) ([]byte, error) {
 			return nil, err
 		}
 		part := c.bytes.Bytes()[before:]
-		id, err := gobUint(&collector{in: bufio.NewReader(bytes.NewReader(part)), limit: limit})
+		id, err := gobUint(bytes.NewReader(part).ReadByte)
 		if err != nil {
 			return nil, malformed("a part of %d bytes has no type number", length)
 		}
@@ -34,8 +34,8 @@ func (gobCodec) read(in *bufio.Reader, limit int64) ([]byte, error) {
 }
 
 // gobUint reads an unsigned number: one byte if it is below 128, otherwise the negated count of bytes, and the bytes, highest first.
-func gobUint(c *collector) (uint64, error) {
-	first, err := c.byte()
+func gobUint(next func() (byte, error)) (uint64, error) {
+	first, err := next()
 	if err != nil || first < 0x80 {
 		return uint64(first), err
 	}
@@ -45,7 +45,7 @@ func gobUint(c *collector) (uint64, error) {
 	}
 	var v uint64
 	for range n {
-		b, err := c.byte()
+		b, err := next()
 		if err != nil {
 			return 0, err
 		}

@@ -28,6 +28,8 @@ type services struct {
 	hypervisorv1.UnimplementedVmConfigurationServiceServer
 	hypervisorv1.UnimplementedNetworkServiceServer
 	hypervisorv1.UnimplementedVolumeServiceServer
+	hypervisorv1.UnimplementedMonitoringServiceServer
+	hypervisorv1.UnimplementedConsoleServiceServer
 	vmInfo    func(context.Context, *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error)
 	list      func(context.Context, *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error)
 	stop      func(context.Context, *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error)
@@ -56,7 +58,7 @@ func (s *services) GetCapacity(context.Context, *hypervisorv1.GetCapacityRequest
 
 // server is a Mux on a listener.
 type server struct {
-	t       *testing.T
+	t       testing.TB
 	ca      *srpctest.Authority
 	network string
 	address string
@@ -72,7 +74,7 @@ func unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.U
 	return res, intercept.Status(err)
 }
 
-func serve(t *testing.T, s *services, change func(*srpcshim.Options)) *server {
+func serve(t testing.TB, s *services, change func(*srpcshim.Options)) *server {
 	t.Helper()
 	ca := srpctest.NewAuthority(t, "methods CA")
 	var schema []protoreflect.ServiceDescriptor
@@ -80,6 +82,7 @@ func serve(t *testing.T, s *services, change func(*srpcshim.Options)) *server {
 		hypervisorv1.File_hyperplane_hypervisor_v1_vm_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_vm_transfer_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_host_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_vm_configuration_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_network_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_volume_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_monitoring_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_console_service_proto,
 	} {
 		schema = append(schema, f.Services().Get(0))
 	}
@@ -108,13 +111,15 @@ func serve(t *testing.T, s *services, change func(*srpcshim.Options)) *server {
 	hypervisorv1.RegisterVmConfigurationServiceServer(mux, s)
 	hypervisorv1.RegisterNetworkServiceServer(mux, s)
 	hypervisorv1.RegisterVolumeServiceServer(mux, s)
+	hypervisorv1.RegisterMonitoringServiceServer(mux, s)
+	hypervisorv1.RegisterConsoleServiceServer(mux, s)
 	if err := mux.Check(); err != nil {
 		t.Fatal(err)
 	}
 	return listen(t, mux, ca)
 }
 
-func listen(t *testing.T, mux *srpcshim.Mux, ca *srpctest.Authority) *server {
+func listen(t testing.TB, mux *srpcshim.Mux, ca *srpctest.Authority) *server {
 	t.Helper()
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

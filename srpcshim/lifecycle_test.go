@@ -227,3 +227,20 @@ func TestJSONFraming(t *testing.T) {
 		})
 	}
 }
+
+// TestPanicEndsOnlyItsConnection: in the product an interceptor catches panics of handlers; what it does not catch must not end the server.
+func TestPanicEndsOnlyItsConnection(t *testing.T) {
+	t.Parallel()
+	s := answering()
+	s.stop = func(context.Context, *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error) {
+		panic("a bug")
+	}
+	srv := serve(t, s, nil)
+	bad, good := srv.dial(srpctest.SecureGob, "alice"), srv.dial(srpctest.SecureGob, "alice")
+	if err := bad.Call("Hypervisor.StopVm", srpctest.VMRequest{IpAddress: ip("10.0.0.1")}, nil); err == nil {
+		t.Error("an answer from a handler that panicked")
+	}
+	if err := good.Ping(); err != nil {
+		t.Errorf("another connection: %v", err)
+	}
+}

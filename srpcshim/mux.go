@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"reflect"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 
 	optionsv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/options/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/principal"
 	"github.com/hyperplane-project/hyperplane/srpcshim/wire"
 )
 
@@ -133,6 +135,8 @@ func (m *Mux) admit(ctx context.Context, line string) (admitted *method, refusal
 		return nil, refusal
 	}
 	if err := m.opts.MayCall(ctx, found.FullMethod); err != nil {
+		who, _ := principal.From(ctx)
+		m.opts.Log.LogAttrs(ctx, slog.LevelInfo, "call refused", slog.String("method", found.FullMethod), slog.String("user", who.Name), slog.Any("error", err))
 		if fault.Is(err, fault.Unauthenticated) {
 			return nil, denied
 		}

@@ -40,8 +40,9 @@ type Limits struct {
 	Request, Reply time.Duration
 	// Drain is how long the call under way may go on after the server was told to end.
 	Drain time.Duration
-	// RequestBytes bounds one encoded request.
-	RequestBytes int64
+	// RequestBytes bounds one encoded request, FileBytes one of a method whose request carries files. A few bytes of a request can become a
+	// struct of a hundred, so the first is what keeps a user from filling the memory.
+	RequestBytes, FileBytes int64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -57,7 +58,10 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Reply, 2*time.Minute)
 	set(&l.Drain, 20*time.Second)
 	if l.RequestBytes == 0 {
-		l.RequestBytes = 16 << 20
+		l.RequestBytes = 2 << 20 // an address pool of 65536 addresses fits
+	}
+	if l.FileBytes == 0 {
+		l.FileBytes = 16 << 20
 	}
 	return l
 }

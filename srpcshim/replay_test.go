@@ -79,7 +79,7 @@ func TestReplay(t *testing.T) {
 	t.Parallel()
 	s := serve(t, answering(), nil)
 	for _, name := range []string{
-		"call-ping", "call-malformed", "call-unknown-service", "call-unknown-method", "call-many-on-one-connection", "local-upgrade-refused",
+		"call-ping", "call-access-denied", "call-malformed", "call-unknown-service", "call-unknown-method", "call-many-on-one-connection", "local-upgrade-refused",
 		"connect-no-method-powers", "host-get-capacity", "host-get-root-cookie-path", "host-list-volume-directories", "vm-info", "vm-list", "vm-infos",
 		"vm-list-filter-tags", "json-basic", "json-errors", "json-after-undecodable", "json-carriage-return",
 		"json-512-byte-request", "json-method-and-request-in-one-write", "json-multi-line-request", "json-ping-crlf",

@@ -71,7 +71,7 @@ func (e *engine) Export(ctx context.Context, x exporter.Export) (exporter.Export
 		return exporter.Exported{}, fault.New(fault.InvalidArgument, "--output: %s is not a folder; make it first", x.Output)
 	}
 	plan := transfer.Plan{
-		VM: x.VM, Formats: e.formats, Format: x.Format, Compress: x.Compress, Quiesce: x.Quiesce, Parallel: x.Parallel,
+		VM: x.VM, Formats: e.formats, Format: x.Format, Compress: x.Compress, Quiesce: x.Quiesce, NoContentHash: x.NoContentHash, Parallel: x.Parallel,
 		ManifestHash: x.ManifestHash, ID: uuid.NewString(), Attempts: x.Attempts,
 		Folder: func(vm driver.VM) (string, error) { return filepath.Join(x.Output, ovf.SafeName(vm.Name)), nil },
 	}

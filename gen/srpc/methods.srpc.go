@@ -272,6 +272,7 @@ func Methods() []wire.Method {
 		{
 			Service: "Hypervisor", Name: "NetbootMachine",
 			FullMethod: v1.NetworkService_NetbootMachine_FullMethodName,
+			Files:      true,
 			Request:    wire.NewCodec(netbootMachineRequestToProto, netbootMachineRequestToWire),
 			Reply:      wire.NewCodec(netbootMachineResponseToProto, netbootMachineResponseToWire),
 		},

@@ -110,3 +110,24 @@ func TestSRPCSaysWhatIsNotBuilt(t *testing.T) {
 		}
 	}
 }
+
+// TestSRPCThroughTheAdminSocket: whoever may open the socket is administrator, on this transport too, and needs no TLS.
+func TestSRPCThroughTheAdminSocket(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := srpctest.Dial(t.Context(), t, "tcp", w.Addr, srpctest.PlainGob, nil); err == nil || !strings.Contains(err.Error(), "405") {
+		t.Errorf("TCP without TLS: %v", err)
+	}
+	c, err := srpctest.Dial(t.Context(), t, "unix", w.Socket, srpctest.PlainGob, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reply srpctest.ErrorReply
+	// A private method: it gets as far as its handler, which is not built.
+	if err := c.Call("Hypervisor.HoldLock", srpctest.VMRequest{DhcpTimeout: 1}, &reply); err == nil || !strings.Contains(err.Error(), "gob") {
+		t.Errorf("%v, %q", err, reply.Error)
+	}
+	if err := c.Call("Hypervisor.SetDisabledState", struct{ Disable bool }{true}, &reply); err != nil || !strings.Contains(reply.Error, "not implemented") {
+		t.Errorf("%v, %q", err, reply.Error)
+	}
+}

@@ -16,7 +16,7 @@ import (
 
 // Authority is a certificate authority that makes what a test needs.
 type Authority struct {
-	t    *testing.T
+	t    testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	// Pool holds the authority's certificate.
@@ -24,7 +24,7 @@ type Authority struct {
 }
 
 // NewAuthority makes one.
-func NewAuthority(t *testing.T, name string) *Authority {
+func NewAuthority(t testing.TB, name string) *Authority {
 	t.Helper()
 	a := &Authority{t: t, Pool: x509.NewCertPool()}
 	made := a.sign(&x509.Certificate{

@@ -59,7 +59,7 @@ func Connect(conn net.Conn, in *bufio.Reader, request string) ([]string, error) 
 }
 
 // Dial opens a connection to an endpoint. config is used on the secure ones. The connection ends with the test.
-func Dial(ctx context.Context, t *testing.T, network, address, path string, config *tls.Config) (*Client, error) {
+func Dial(ctx context.Context, t testing.TB, network, address, path string, config *tls.Config) (*Client, error) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {

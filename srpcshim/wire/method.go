@@ -14,8 +14,10 @@ type Method struct {
 	Service, Name string
 	// FullMethod is gRPC's name, /package.Service/Method.
 	FullMethod string
-	Request    Codec
-	Reply      Codec
+	// Files says that the request carries files, so that it may be large.
+	Files   bool
+	Request Codec
+	Reply   Codec
 }
 
 // ErrorReply is a reply with an Error field. Most have one; errors of the others go into the status line.

@@ -101,6 +101,7 @@ func (a *app) exportCommand() *cobra.Command {
 	s.StringVar(&e.ManifestHash, "manifest-hash", "sha256", "hash of the manifest: sha1, sha256 or sha512; none = no OVF and no manifest")
 	s.BoolVar(&e.Compress, "compress", false, "compress the disks, where the format can")
 	s.BoolVar(&e.Quiesce, "quiesce", false, "ask the guest of a running VM to flush its file systems first")
+	s.BoolVar(&e.NoContentHash, "no-content-hash", false, "do not compute the SHA-256 of the disks' content; digests of the source are compared all the same")
 	s.IntVar(&e.Parallel, "parallel", 4, "how many disks are read at once")
 	s.IntVar(&e.Attempts, "attempts", 3, "how often a disk is begun before the export fails")
 	s.BoolVarP(&quiet, "quiet", "q", false, "say nothing but errors and the result")

@@ -27,10 +27,12 @@ type Export struct {
 	ManifestHash string
 	Compress     bool
 	Quiesce      bool
-	Parallel     int
-	Progress     func(progress.State)
-	Log          func(line string)
-	Attempts     int
+	// NoContentHash leaves the SHA-256 of the disks' content out.
+	NoContentHash bool
+	Parallel      int
+	Progress      func(progress.State)
+	Log           func(line string)
+	Attempts      int
 }
 
 // File is a file that was made.

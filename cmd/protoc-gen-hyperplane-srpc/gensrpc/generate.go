@@ -69,6 +69,9 @@ func (g writer) table(api *model.API) {
 		g.P("{")
 		g.P("Service: ", quote(m.Service), ", Name: ", quote(m.Name), ",")
 		g.P("FullMethod: ", m.Proto.Input.GoIdent.GoImportPath.Ident(fullName), ",")
+		if m.Files {
+			g.P("Files: true,")
+		}
 		g.P("Request: ", g.wire("NewCodec"), "(", toProto(m.Request.Name), ", ", toWire(m.Request.Name), "),")
 		g.P("Reply: ", g.wire("NewCodec"), "(", toProto(m.Reply.Name), ", ", toWire(m.Reply.Name), "),")
 		g.P("},")

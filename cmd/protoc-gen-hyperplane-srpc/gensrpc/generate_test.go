@@ -183,6 +183,12 @@ func TestRefusals(t *testing.T) {
 				v.Options = options
 			}
 		},
+		"contains itself": func(f *descriptorpb.FileDescriptorProto) {
+			f.GetMessageType()[0].GetField()[4].TypeName = new(".sample.DoRequest")
+		},
+		"sample.Values is used as": func(f *descriptorpb.FileDescriptorProto) {
+			f.GetMessageType()[1].GetField()[1].TypeName = new(".sample.Values")
+		},
 		"has no text": func(f *descriptorpb.FileDescriptorProto) { f.GetEnumType()[0].GetValue()[1].Options = nil },
 	} {
 		t.Run(want, func(t *testing.T) {

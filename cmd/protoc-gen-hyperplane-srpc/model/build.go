@@ -52,12 +52,13 @@ type builder struct {
 	roles    map[protoreflect.FullName]role
 }
 
-// role is what a message is used as. A reply has an Error field, so it can be nothing else.
+// role is what a message is used as, which decides its shape on the wire.
 type role string
 
 const (
 	asReply role = "a reply with an Error field"
 	asOther role = "a request, a part of a message, or a reply without an Error field"
+	asBare  role = "SRPC_TYPE_UNWRAP"
 )
 
 func (b *builder) method(m *protogen.Method, generate bool) error {
@@ -90,8 +91,16 @@ func (b *builder) method(m *protogen.Method, generate bool) error {
 			return fmt.Errorf("SRPC method %s exists already, as %s", name, other.Proto.Desc.FullName())
 		}
 	}
-	b.api.Methods = append(b.api.Methods, Method{Service: srpc.GetService(), Name: string(m.Desc.Name()), Proto: m, Request: request, Reply: reply})
+	b.api.Methods = append(b.api.Methods, Method{
+		Service: srpc.GetService(), Name: string(m.Desc.Name()), Proto: m, Request: request, Reply: reply, Files: carriesFiles(request),
+	})
 	return nil
+}
+
+func carriesFiles(m *Message) bool {
+	return slices.ContainsFunc(m.Fields, func(f Field) bool {
+		return f.Shape == Map && f.Value.Go == "[]byte" || f.Value.Kind == Struct && carriesFiles(f.Value.Message)
+	})
 }
 
 // file returns the generated file for something of the schema.
@@ -119,12 +128,23 @@ func (b *builder) claim(name string, d protoreflect.Descriptor) error {
 	return nil
 }
 
-func (b *builder) message(m *protogen.Message, as role) (*Message, error) {
+// use notes what a message is used as, which can be one thing only.
+func (b *builder) use(m *protogen.Message, as role) error {
 	if before, used := b.roles[m.Desc.FullName()]; used && before != as {
-		return nil, fmt.Errorf("%s is used as %s and as %s", m.Desc.FullName(), before, as)
+		return fmt.Errorf("%s is used as %s and as %s", m.Desc.FullName(), before, as)
 	}
 	b.roles[m.Desc.FullName()] = as
+	return nil
+}
+
+func (b *builder) message(m *protogen.Message, as role) (*Message, error) {
+	if err := b.use(m, as); err != nil {
+		return nil, err
+	}
 	if known, ok := b.messages[m.Desc.FullName()]; ok {
+		if known == nil {
+			return nil, fmt.Errorf("%s contains itself", m.Desc.FullName())
+		}
 		return known, nil
 	}
 	if err := b.claim(m.GoIdent.GoName, m.Desc); err != nil {
@@ -134,12 +154,13 @@ func (b *builder) message(m *protogen.Message, as role) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.messages[m.Desc.FullName()] = nil // until its fields are known
 	w := &Message{Name: m.GoIdent.GoName, Proto: m, Error: as == asReply}
-	b.messages[m.Desc.FullName()] = w
-	f.Messages = append(f.Messages, w)
 	if w.Fields, err = b.fields(m); err != nil {
 		return nil, err
 	}
+	b.messages[m.Desc.FullName()] = w
+	f.Messages = append(f.Messages, w)
 	return w, checkNames(w)
 }
 

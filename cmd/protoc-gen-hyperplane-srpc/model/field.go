@@ -108,6 +108,9 @@ func (b *builder) unwrapped(f *protogen.Field) (*Unwrapped, error) {
 	if m == nil || len(m.Fields) != 1 || !m.Fields[0].Desc.IsList() {
 		return nil, errors.New("is no message with one list in it, so it can not be SRPC_TYPE_UNWRAP")
 	}
+	if err := b.use(m, asBare); err != nil {
+		return nil, err
+	}
 	if known, ok := b.bare[m.Desc.FullName()]; ok {
 		return known, nil
 	}

@@ -30,6 +30,8 @@ type Method struct {
 	Service, Name  string
 	Proto          *protogen.Method
 	Request, Reply *Message
+	// Files says that the request carries files: a map of bytes, directly or in a part.
+	Files bool
 }
 
 // Message is a struct on the wire.

@@ -24,14 +24,14 @@ const (
 	minWindow    = 128 << 10
 	memoryBudget = 12 << 20
 	// maxWorkers bounds what is not counted there: the state of compressors, about a MiB each.
-	maxWorkers = 16
+	maxWorkers = 12
 	// buffersPerWorker is how many windows' worth of memory a worker has: plain, encoded, the source's compressed bytes.
 	buffersPerWorker = 3
 )
 
 // Options says how to copy.
 type Options struct {
-	// Workers is the number of goroutines that move content, at most 16; 0 is what suits the number of processors.
+	// Workers is the number of goroutines that move content, at most 12; 0 is what suits the number of processors.
 	Workers int
 	// Trust takes compressed content over without inflating it, where the formats allow.
 	Trust bool

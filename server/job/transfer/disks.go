@@ -149,7 +149,9 @@ func (r *run) attempt(ctx context.Context, vm driver.VM, i int, m *diskMeter) (F
 			return f, err
 		}
 	}
-	f.ContentSHA256 = hex.EncodeToString(result.SHA256[:])
+	if !r.plan.NoContentHash {
+		f.ContentSHA256 = hex.EncodeToString(result.SHA256[:])
+	}
 	st, err := os.Stat(filepath.Join(r.state.Stage, f.Name))
 	if err != nil {
 		return f, fault.Wrap(err, "output")
@@ -201,7 +203,7 @@ func (r *run) convert(ctx context.Context, src converters.Source, name string, m
 	if r.plan.Compress && r.plan.Format == "qcow2" {
 		target.Compression = "zlib"
 	}
-	result, err = r.plan.Formats.Convert(ctx, src, target, converters.Options{SHA256: true, Progress: m.progress})
+	result, err = r.plan.Formats.Convert(ctx, src, target, converters.Options{SHA256: !r.plan.NoContentHash, Progress: m.progress})
 	if err == nil {
 		err = fault.Wrap(out.Sync(), "output %s", path)
 	}

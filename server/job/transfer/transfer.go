@@ -26,6 +26,8 @@ type Plan struct {
 	Format   string
 	Compress bool
 	Quiesce  bool
+	// NoContentHash leaves the SHA-256 of the disks' content out; what the source sends is compared with its digests all the same.
+	NoContentHash bool
 	// Parallel is how many disks are read at once; at least 1.
 	Parallel int
 	// Folder returns the folder that the files end in, given the VM. It must not exist. The work is done in a hidden folder beside it.
