@@ -58,7 +58,7 @@ func (s *services) GetCapacity(context.Context, *hypervisorv1.GetCapacityRequest
 
 // server is a Mux on a listener.
 type server struct {
-	t       testing.TB
+	tb      testing.TB
 	ca      *srpctest.Authority
 	network string
 	address string
@@ -74,9 +74,9 @@ func unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.U
 	return res, intercept.Status(err)
 }
 
-func serve(t testing.TB, s *services, change func(*srpcshim.Options)) *server {
-	t.Helper()
-	ca := srpctest.NewAuthority(t, "methods CA")
+func serve(tb testing.TB, s *services, change func(*srpcshim.Options)) *server {
+	tb.Helper()
+	ca := srpctest.NewAuthority(tb, "methods CA")
 	var schema []protoreflect.ServiceDescriptor
 	for _, f := range []protoreflect.FileDescriptor{
 		hypervisorv1.File_hyperplane_hypervisor_v1_vm_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_vm_transfer_service_proto,
@@ -88,7 +88,7 @@ func serve(t testing.TB, s *services, change func(*srpcshim.Options)) *server {
 	}
 	rules, err := intercept.NewRules(schema...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	o := srpcshim.Options{
 		Log: discard(), Methods: srpc.Methods(), Unary: unary,
@@ -114,16 +114,16 @@ func serve(t testing.TB, s *services, change func(*srpcshim.Options)) *server {
 	hypervisorv1.RegisterMonitoringServiceServer(mux, s)
 	hypervisorv1.RegisterConsoleServiceServer(mux, s)
 	if err := mux.Check(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return listen(t, mux, ca)
+	return listen(tb, mux, ca)
 }
 
-func listen(t testing.TB, mux *srpcshim.Mux, ca *srpctest.Authority) *server {
-	t.Helper()
-	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+func listen(tb testing.TB, mux *srpcshim.Mux, ca *srpctest.Authority) *server {
+	tb.Helper()
+	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(principal.With(context.Background(), principal.Principal{Local: true})) //nolint:forbidigo // ends after t.Context
 	var wg sync.WaitGroup
@@ -136,31 +136,31 @@ func listen(t testing.TB, mux *srpcshim.Mux, ca *srpctest.Authority) *server {
 			wg.Go(func() { mux.ServeConn(ctx, conn) })
 		}
 	})
-	s := &server{t: t, ca: ca, network: "tcp", address: ln.Addr().String()}
+	s := &server{tb: tb, ca: ca, network: "tcp", address: ln.Addr().String()}
 	s.end = func() {
 		_ = ln.Close() // twice is harmless
 		cancel()
 		wg.Wait()
 	}
-	t.Cleanup(s.end)
+	tb.Cleanup(s.end)
 	return s
 }
 
 // dial connects as a user with method powers.
 func (s *server) dial(path, user string, powers ...string) *srpctest.Client {
-	s.t.Helper()
+	s.tb.Helper()
 	c, err := s.try(path, srpctest.Shows(s.ca.Client(user, []string{"team-a"}, powers)))
 	if err != nil {
-		s.t.Fatal(err)
+		s.tb.Fatal(err)
 	}
 	return c
 }
 
 func (s *server) try(path string, config *tls.Config) (*srpctest.Client, error) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	s.t.Cleanup(cancel)
-	return srpctest.Dial(ctx, s.t, s.network, s.address, path, config)
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(s.tb.Context(), patience)
+	s.tb.Cleanup(cancel)
+	return srpctest.Dial(ctx, s.tb, s.network, s.address, path, config)
 }
 
 // patience is how long a test waits for what should come at once.

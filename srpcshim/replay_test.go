@@ -2,12 +2,9 @@ package srpcshim_test
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/gob"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
@@ -15,68 +12,11 @@ import (
 	"github.com/hyperplane-project/hyperplane/srpcshim/srpctest"
 )
 
-// recording is one connection of a recording: its header and, in turns, what client and server sent after CONNECT.
-type recording struct {
-	identity, path string
-	turns          []turn
-}
-
-type turn struct {
-	client bool
-	data   []byte
-	parts  []recordedPart
-}
-
-type recordedPart struct {
-	Kind, What, Type, Text string
-}
-
-func readRecording(t *testing.T, name string) recording {
-	t.Helper()
-	dir := os.Getenv("HYPERPLANE_TRANSCRIPTS")
-	if dir == "none" {
-		t.Skip("HYPERPLANE_TRANSCRIPTS=none")
-	}
-	if dir == "" {
-		dir = filepath.Join("..", "..", "shared", "srpc-transcripts")
-	}
-	raw, err := os.ReadFile(filepath.Join(dir, name+".jsonl"))
-	if err != nil {
-		t.Fatalf("recordings of stock clients: %v; set HYPERPLANE_TRANSCRIPTS to their folder, or to none to do without", err)
-	}
-	lines := bytes.Split(bytes.TrimSpace(raw), []byte("\n"))
-	var head struct {
-		Identity    string
-		Connections []struct{ Path string }
-	}
-	if err := json.Unmarshal(lines[0], &head); err != nil || len(head.Connections) != 1 {
-		t.Fatalf("%s: %d connections, %v", name, len(head.Connections), err)
-	}
-	r := recording{identity: head.Identity, path: head.Connections[0].Path}
-	for _, line := range lines[1:] {
-		var l struct {
-			Dir, Layer, Hex string
-			EOF             bool
-			Decoded         []recordedPart
-		}
-		if err := json.Unmarshal(line, &l); err != nil {
-			t.Fatal(err)
-		}
-		data, err := hex.DecodeString(l.Hex)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if l.Layer == "" && !l.EOF {
-			r.turns = append(r.turns, turn{l.Dir == "c>s", data, l.Decoded})
-		}
-	}
-	return r
-}
-
 // TestReplay sends what stock clients sent, byte for byte, and checks that the server says as much as the stock server did, in the same order:
 // status lines with their text, and replies. What the replies say is the business of the services.
 func TestReplay(t *testing.T) {
 	t.Parallel()
+	dir := srpctest.Recordings(t, "..")
 	s := serve(t, answering(), nil)
 	for _, name := range []string{
 		"call-ping", "call-access-denied", "call-malformed", "call-unknown-service", "call-unknown-method", "call-many-on-one-connection", "local-upgrade-refused",
@@ -86,16 +26,16 @@ func TestReplay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := readRecording(t, name)
+			r := srpctest.ReadRecording(t, filepath.Join(dir, name+".jsonl"))
 			var powers []string
-			if r.identity == "admin" {
+			if r.Identity == "admin" {
 				powers = []string{"*.*"}
 			}
-			c := s.dial(r.path, r.identity, powers...)
-			for _, turn := range r.turns {
-				if !turn.client {
-					hear(t, c, turn.parts)
-				} else if _, err := c.Write(turn.data); err != nil {
+			c := s.dial(r.Connections[0].Path, r.Identity, powers...)
+			for _, line := range r.Lines {
+				if !line.FromClient() {
+					hear(t, c, line.Decoded)
+				} else if _, err := c.Write(line.Data); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -104,7 +44,7 @@ func TestReplay(t *testing.T) {
 }
 
 // hear reads what the stock server said at one go.
-func hear(t *testing.T, c *srpctest.Client, parts []recordedPart) {
+func hear(t *testing.T, c *srpctest.Client, parts []srpctest.Part) {
 	t.Helper()
 	for _, p := range parts {
 		switch p.Kind {

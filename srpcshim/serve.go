@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"time"
@@ -130,7 +131,7 @@ func (m *Mux) open(ctx context.Context, e endpoint) error {
 	if e.secure || m.opts.OpenReads || who.Authenticated() {
 		return nil
 	}
-	return &refusal{405, "this server wants TLS and a client certificate"}
+	return &refusal{http.StatusMethodNotAllowed, "this server wants TLS and a client certificate"}
 }
 
 // secure does the TLS handshake and returns whom the client's certificate stands for; who is what is known without it.

@@ -66,7 +66,8 @@ type Reader interface {
 	io.Closer
 	// Info describes the image.
 	Info() Info
-	// NextExtent returns the maximal run that begins at off, which is in [0, VirtualSize). Memory is O(1): tables are read lazily.
+	// NextExtent returns the run that begins at off, which is in [0, VirtualSize). Runs are maximal, except that a format may cut very long
+	// ones so that one call never takes long. Memory is O(1): tables are read lazily.
 	NextExtent(off int64) (Extent, error)
 }
 

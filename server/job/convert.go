@@ -18,6 +18,9 @@ import (
 // maxRatio is how many bytes of content an image may yield for each byte read before it is taken for a bomb.
 const maxRatio = 1000
 
+// maxVirtualSize is the size of the largest disk, in bytes: that of VHDX.
+const maxVirtualSize = 64 << 40
+
 // Converts does the work of convert jobs.
 type Converts struct {
 	Formats       converters.Formats
@@ -59,7 +62,7 @@ func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec)
 		}
 		var err error
 		result, err = c.Formats.Convert(ctx, converters.Source{Reader: src}, target, converters.Options{
-			SHA256: true, MaxRatio: maxRatio, Progress: func(p converters.Progress) { t.Progress(convertProgress(p)) },
+			SHA256: true, MaxRatio: maxRatio, MaxVirtualSize: maxVirtualSize, Progress: func(p converters.Progress) { t.Progress(convertProgress(p)) },
 		})
 		return err
 	})

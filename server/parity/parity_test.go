@@ -3,6 +3,7 @@ package parity_test
 import (
 	"context"
 	"flag"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -79,15 +80,13 @@ func (r *results) set(m protoreflect.MethodDescriptor, column, cell string) {
 	r.cells[m.FullName()][column] = cell
 }
 
-func TestParity(t *testing.T) {
+func TestParity(t *testing.T) { //nolint:tparallel // the group must have ended before the checklist is written; its members are parallel
 	t.Parallel()
 	w := newWorld(t)
 	client, base := w.HTTP()
 	rest := restTransport{client, base, w.Token()}
 	transports := map[string]transport{"gRPC": grpcTransport{w.cc}, "REST": rest}
-	for name, tr := range srpcTransports(w) {
-		transports[name] = tr
-	}
+	maps.Copy(transports, srpcTransports(w))
 	res := &results{cells: make(map[protoreflect.FullName]map[string]string)}
 	t.Run("methods", func(t *testing.T) {
 		for _, m := range methods() {

@@ -22,6 +22,9 @@ import (
 // maxRatio is how many bytes of content an image may yield for each byte read before it is taken for a bomb.
 const maxRatio = 1000
 
+// maxVirtualSize is the size of the largest disk, in bytes: that of VHDX.
+const maxVirtualSize = 64 << 40
+
 // Maker makes volumes. It implements vm.Volumes.
 type Maker struct {
 	// Dir holds a directory for each VM.
@@ -106,7 +109,7 @@ func (m *Maker) write(ctx context.Context, src image.Reader, v vm.VolumeSpec) (u
 	}
 	err := converters.WriteFile(ctx, v.File, false, func(ctx context.Context, f *os.File) error {
 		target := converters.Target{Format: formatName(v.Format), Out: f, Name: filepath.Base(v.File)}
-		_, err := m.Formats.Convert(ctx, converters.Source{Reader: grown{src, int64(size)}}, target, converters.Options{MaxRatio: maxRatio})
+		_, err := m.Formats.Convert(ctx, converters.Source{Reader: grown{src, int64(size)}}, target, converters.Options{MaxRatio: maxRatio, MaxVirtualSize: maxVirtualSize})
 		return err
 	})
 	return size, err

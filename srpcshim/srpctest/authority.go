@@ -16,7 +16,7 @@ import (
 
 // Authority is a certificate authority that makes what a test needs.
 type Authority struct {
-	t    testing.TB
+	tb   testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	// Pool holds the authority's certificate.
@@ -24,9 +24,9 @@ type Authority struct {
 }
 
 // NewAuthority makes one.
-func NewAuthority(t testing.TB, name string) *Authority {
-	t.Helper()
-	a := &Authority{t: t, Pool: x509.NewCertPool()}
+func NewAuthority(tb testing.TB, name string) *Authority {
+	tb.Helper()
+	a := &Authority{tb: tb, Pool: x509.NewCertPool()}
 	made := a.sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	})
@@ -37,7 +37,7 @@ func NewAuthority(t testing.TB, name string) *Authority {
 
 // Client makes a user's certificate with the extensions for groups and for permitted methods, each a SEQUENCE OF strings.
 func (a *Authority) Client(user string, groups, methods []string) tls.Certificate {
-	a.t.Helper()
+	a.tb.Helper()
 	template := &x509.Certificate{Subject: pkix.Name{CommonName: user}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	for arc, list := range map[int][]string{1: methods, 2: groups} {
 		if list == nil {
@@ -45,7 +45,7 @@ func (a *Authority) Client(user string, groups, methods []string) tls.Certificat
 		}
 		value, err := asn1.Marshal(list)
 		if err != nil {
-			a.t.Fatal(err)
+			a.tb.Fatal(err)
 		}
 		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 9586, 100, 7, arc}, Value: value})
 	}
@@ -54,21 +54,21 @@ func (a *Authority) Client(user string, groups, methods []string) tls.Certificat
 
 // Server makes a certificate for loopback.
 func (a *Authority) Server() tls.Certificate {
-	a.t.Helper()
+	a.tb.Helper()
 	return a.sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 }
 
 func (a *Authority) sign(template *x509.Certificate) tls.Certificate {
-	a.t.Helper()
+	a.tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		a.t.Fatal(err)
+		a.tb.Fatal(err)
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
 	if err != nil {
-		a.t.Fatal(err)
+		a.tb.Fatal(err)
 	}
 	template.SerialNumber, template.NotBefore, template.NotAfter = serial, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	parent, signer := a.cert, a.key
@@ -77,11 +77,11 @@ func (a *Authority) sign(template *x509.Certificate) tls.Certificate {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 	if err != nil {
-		a.t.Fatal(err)
+		a.tb.Fatal(err)
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		a.t.Fatal(err)
+		a.tb.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }

@@ -59,13 +59,13 @@ func Connect(conn net.Conn, in *bufio.Reader, request string) ([]string, error) 
 }
 
 // Dial opens a connection to an endpoint. config is used on the secure ones. The connection ends with the test.
-func Dial(ctx context.Context, t testing.TB, network, address, path string, config *tls.Config) (*Client, error) {
-	t.Helper()
+func Dial(ctx context.Context, tb testing.TB, network, address, path string, config *tls.Config) (*Client, error) {
+	tb.Helper()
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	t.Cleanup(func() { _ = conn.Close() }) // a test may have closed it
+	tb.Cleanup(func() { _ = conn.Close() }) // a test may have closed it
 	if end, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(end); err != nil {
 			return nil, err

@@ -199,7 +199,7 @@ type daemon struct {
 
 func startDaemon(t *testing.T, env []string, args ...string) *daemon {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "hp-e2e-") // short: sockets lie below it
+	dir, err := os.MkdirTemp("", "hp-e2e-") //nolint:usetesting // sockets lie below it, whose paths must be short
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func (r *run) attempt(ctx context.Context, vm driver.VM, i int, m *diskMeter) (F
 	}
 	sums := newSums(content.Digests[:min(1, len(content.Digests))]) // the best one; more would only cost time
 	f := File{Name: fileName(vm, i, r.plan.Format), Format: r.plan.Format, DiskID: d.ID, Capacity: d.Capacity}
-	result, err := r.receive(ctx, content, sums, f.Name, m)
+	result, err := r.receive(ctx, content, sums, d, f.Name, m)
 	if err != nil {
 		return f, err
 	}
@@ -162,14 +162,16 @@ func (r *run) attempt(ctx context.Context, vm driver.VM, i int, m *diskMeter) (F
 }
 
 // receive converts the content into the staging folder and closes it.
-func (r *run) receive(ctx context.Context, content driver.Content, sums sums, name string, m *diskMeter) (result converters.Result, err error) {
+func (r *run) receive(
+	ctx context.Context, content driver.Content, sums sums, d driver.DiskInfo, name string, m *diskMeter,
+) (result converters.Result, err error) {
 	if content.Stream == nil {
 		defer func() { err = errors.Join(err, content.Reader.Close()) }()
 		return r.convert(ctx, converters.Source{Reader: content.Reader}, name, m)
 	}
 	defer func() { err = errors.Join(err, content.Stream.Close()) }()
 	in := &received{r: content.Stream, sums: sums}
-	result, err = r.receiveStream(ctx, content, in, name, m)
+	result, err = r.receiveStream(ctx, content, in, d, name, m)
 	if err != nil && in.err != nil && ctx.Err() == nil {
 		return result, in.err // the image's complaint that it ends early is only the consequence
 	}
@@ -177,13 +179,16 @@ func (r *run) receive(ctx context.Context, content driver.Content, sums sums, na
 }
 
 func (r *run) receiveStream(
-	ctx context.Context, content driver.Content, in *received, name string, m *diskMeter,
+	ctx context.Context, content driver.Content, in *received, d driver.DiskInfo, name string, m *diskMeter,
 ) (result converters.Result, err error) {
 	stream, err := r.plan.Formats.OpenStream(content.Format, in, content.StreamSize)
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, stream.Close()) }()
+	if size := stream.Info().VirtualSize; size != d.Capacity {
+		return result, fault.New(fault.DataLoss, "the source sends a disk of %d bytes, but says that it has %d", size, d.Capacity)
+	}
 	if result, err = r.convert(ctx, converters.Source{Stream: stream}, name, m); err != nil {
 		return result, err
 	}
