@@ -47,12 +47,13 @@ proto-lint: tools ## check the schema's style
 
 proto-breaking: tools ## compare the schema with the last committed descriptor
 	@if git cat-file -e HEAD:gen/hyperplane.binpb 2>/dev/null; then \
-		mkdir -p .cache && git show HEAD:gen/hyperplane.binpb > .cache/base.binpb && buf breaking --against .cache/base.binpb; \
+		mkdir -p .cache && git show HEAD:gen/hyperplane.binpb > .cache/base.binpb && buf build -o .cache/now.binpb && buf breaking .cache/now.binpb --against .cache/base.binpb; \
 	fi
 
 generate: tools ## write everything below gen/
 	rm -rf gen && mkdir -p gen
 	buf generate
+	buf generate --template buf.gen.srpc.yaml
 	buf build -o gen/hyperplane.binpb
 	scripts/embed-openapi.sh
 
