@@ -86,8 +86,8 @@ func unary() map[string]unaryCase {
 			},
 			func(ctx context.Context, t *testing.T, w *world, req, _ proto.Message) {
 				t.Helper()
-				vm := req.(*hypervisorv1.DestroyVmRequest).GetVm()
-				if _, err := w.vms().GetVmInfo(ctx, &hypervisorv1.GetVmInfoRequest{Vm: vm}); err == nil {
+				uuid, _ := w.uuids.Load(req)
+				if _, err := w.vms().GetVmInfo(ctx, &hypervisorv1.GetVmInfoRequest{Vm: uuid.(string)}); err == nil {
 					t.Error("the VM is still there")
 				}
 			},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,8 @@ type world struct {
 	*servertest.Server
 	t  *testing.T
 	cc *grpc.ClientConn
+	// uuids holds the UUID of the VM of a request: an address may belong to another VM once the first one has gone.
+	uuids *sync.Map
 }
 
 func newWorld(t *testing.T) *world {
@@ -48,7 +51,7 @@ func newWorld(t *testing.T) *world {
 		c.JobConcurrency = 8
 		c.VCenterURL, c.Username, c.Password, c.CAFile = sim.URL(), "user", "pass", ca
 	})
-	return &world{Server: s, t: t, cc: s.Dial(true)}
+	return &world{Server: s, t: t, cc: s.Dial(true), uuids: new(sync.Map)}
 }
 
 // in returns the world for a subtest, which its failures then end.

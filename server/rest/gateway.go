@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
@@ -19,13 +20,16 @@ import (
 	"github.com/hyperplane-project/hyperplane/server/intercept"
 )
 
+// queryParser guards the one place where the gateway library keeps the parser: a variable of its own, which all muxes share.
+var queryParser sync.Once //nolint:gochecknoglobals // see above
+
 // newGateway makes the REST routes of all services.
 func newGateway(ctx context.Context, cc grpc.ClientConnInterface) (*runtime.ServeMux, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler()),
 		runtime.WithIncomingHeaderMatcher(incoming),
-		runtime.SetQueryParameterParser(strictQuery{}),
 	)
+	queryParser.Do(func() { runtime.NewServeMux(runtime.SetQueryParameterParser(strictQuery{})) })
 	for _, register := range []func() error{
 		func() error {
 			return hypervisorv1.RegisterVmServiceHandlerClient(ctx, mux, hypervisorv1.NewVmServiceClient(cc))

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"mime/multipart"
@@ -48,20 +49,55 @@ func (h handlers) upload(r *http.Request) (*hypervisorv1.CreateVmResponse, error
 	if err != nil {
 		return nil, err
 	}
-	ctx := metadata.NewOutgoingContext(r.Context(), outgoing(r))
+	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(r.Context(), outgoing(r)))
+	defer cancel()
 	stream, err := hypervisorv1.NewVmServiceClient(h.Channel).CreateVm(ctx)
 	if err != nil {
 		return nil, err
 	}
+	// Answers are taken while the image is sent: the handler tells its progress, and must not wait for us.
+	answered := make(chan final, 1)
+	go func() { answered <- lastAnswer(stream) }()
+	broken := sendAll(stream, spec, parts)
+	if broken != nil && !errors.Is(broken, io.EOF) {
+		cancel() // the client's part is bad; the handler takes back what it has made
+		<-answered
+		return nil, broken
+	}
+	a := <-answered // also if the handler has ended early: it says why
+	return a.message, a.err
+}
+
+// final is the end of a stream of answers.
+type final struct {
+	message *hypervisorv1.CreateVmResponse
+	err     error
+}
+
+// lastAnswer reads answers until the last one.
+func lastAnswer(stream grpc.BidiStreamingClient[hypervisorv1.CreateVmRequest, hypervisorv1.CreateVmResponse]) final {
+	for {
+		m, err := stream.Recv()
+		if err != nil || m.GetFinal() {
+			return final{m, err}
+		}
+	}
+}
+
+// sendAll sends the spec and the image. io.EOF says that the handler has ended.
+func sendAll(
+	stream grpc.BidiStreamingClient[hypervisorv1.CreateVmRequest, hypervisorv1.CreateVmResponse], spec *hypervisorv1.CreateVmSpec,
+	parts *multipart.Reader,
+) error {
 	if err := stream.Send(&hypervisorv1.CreateVmRequest{Part: &hypervisorv1.CreateVmRequest_Spec{Spec: spec}}); err != nil {
-		return nil, answer(stream, err)
+		return err
 	}
 	if spec.GetImageDataSize() > 0 {
 		if err := sendImage(stream, parts); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return finish(stream)
+	return stream.CloseSend()
 }
 
 func readSpec(parts *multipart.Reader) (*hypervisorv1.CreateVmSpec, error) {
@@ -108,7 +144,7 @@ func sendImage(stream grpc.BidiStreamingClient[hypervisorv1.CreateVmRequest, hyp
 		if n > 0 {
 			m := &hypervisorv1.CreateVmRequest{Part: &hypervisorv1.CreateVmRequest_ImageData{ImageData: piece[:n]}}
 			if err := stream.Send(m); err != nil {
-				return answer(stream, err)
+				return err
 			}
 		}
 		switch {
@@ -116,34 +152,6 @@ func sendImage(stream grpc.BidiStreamingClient[hypervisorv1.CreateVmRequest, hyp
 			return nil
 		case err != nil:
 			return fault.As(fault.InvalidArgument, err, "part image: after %d bytes", n)
-		}
-	}
-}
-
-// finish says that nothing follows and returns the last answer.
-func finish(stream grpc.BidiStreamingClient[hypervisorv1.CreateVmRequest, hypervisorv1.CreateVmResponse]) (*hypervisorv1.CreateVmResponse, error) {
-	if err := stream.CloseSend(); err != nil {
-		return nil, err
-	}
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			return nil, err
-		}
-		if m.GetFinal() {
-			return m, nil
-		}
-	}
-}
-
-// answer returns the handler's own error for a Send that failed because the handler has ended.
-func answer(stream grpc.BidiStreamingClient[hypervisorv1.CreateVmRequest, hypervisorv1.CreateVmResponse], sent error) error {
-	if !errors.Is(sent, io.EOF) {
-		return sent
-	}
-	for {
-		if _, err := stream.Recv(); err != nil {
-			return err
 		}
 	}
 }
