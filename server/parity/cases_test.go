@@ -82,7 +82,9 @@ func unary() map[string]unaryCase {
 		"RebootVm":     onVM(true, &hypervisorv1.RebootVmRequest{DhcpTimeout: durationpb.New(0)}, hypervisorv1.State_STATE_RUNNING),
 		"DestroyVm": {
 			func(ctx context.Context, w *world) proto.Message {
-				return &hypervisorv1.DestroyVmRequest{Vm: w.vm(ctx, true)}
+				req := &hypervisorv1.DestroyVmRequest{Vm: w.vm(ctx, true)}
+				w.uuids.Store(req, w.info(ctx, req.GetVm()).GetUuid())
+				return req
 			},
 			func(ctx context.Context, t *testing.T, w *world, req, _ proto.Message) {
 				t.Helper()
