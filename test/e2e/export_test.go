@@ -156,3 +156,44 @@ func TestPasswordIsNotSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestConvertAndInspect converts an image of another tool and describes the result, in every form of output.
+func TestConvertAndInspect(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	raw, vmdk := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "disk.vmdk")
+	sum := makeDisk(t, raw, 5<<20, 3)
+	if _, err := proc.Run(t.Context(), nil, "qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, vmdk); err != nil {
+		t.Fatal(err)
+	}
+	export := func(args ...string) (string, error) { return proc.Run(t.Context(), nil, program(t, "hyperexport"), args...) }
+	for _, args := range [][]string{{"--to", "qcow2"}, {"--to", "qcow2", "--compress", "zlib"}, {"--to", "raw"}, {"--to", "vmdk"}} {
+		target := filepath.Join(dir, "out."+args[1]+itoa(len(args)))
+		out, err := export(append([]string{"convert", vmdk, target, "-o", "json"}, args...)...)
+		if err != nil || !strings.Contains(out, sum) {
+			t.Errorf("convert %v: %v %s", args, err, out)
+			continue
+		}
+		if out, err := export("compare", raw, target); err != nil {
+			t.Errorf("compare %v: %v %s", args, err, out)
+		}
+		for _, format := range []string{"table", "json", "yaml"} {
+			if out, err := export("inspect", target, "-o", format); err != nil || !strings.Contains(out, args[1]) {
+				t.Errorf("inspect -o %s: %v %s", format, err, out)
+			}
+		}
+	}
+	other := filepath.Join(dir, "other.raw")
+	makeDisk(t, other, 5<<20, 4)
+	if _, err := export("compare", raw, other); err == nil || !strings.Contains(err.Error(), "exit status 1") {
+		t.Errorf("compare of different images: %v", err)
+	}
+	for what, args := range map[string][]string{
+		"exists already": {"convert", vmdk, raw, "--to", "raw"},
+		"no format":      {"convert", vmdk, filepath.Join(dir, "x"), "--to", "tape"},
+	} {
+		if _, err := export(args...); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%v: %v, want %q", args, err, what)
+		}
+	}
+}
