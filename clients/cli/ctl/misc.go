@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/hyperplane-project/hyperplane/clients/cli/output"
 	adminv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/admin/v1"
@@ -167,19 +168,20 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			capacity, err := hypervisorv1.NewHostServiceClient(cc).GetCapacity(ctx, &hypervisorv1.GetCapacityRequest{})
-			if err != nil {
-				return err
-			}
+			capacity, problem := hypervisorv1.NewHostServiceClient(cc).GetCapacity(ctx, &hypervisorv1.GetCapacityRequest{})
 			return output.Write(c.OutOrStdout(), a.format, s, func() output.Rows {
 				var r output.Rows
 				r.Add("Version", s.GetVersion())
 				r.Add("Host", s.GetHostname())
 				r.Add("Uptime", s.GetUptime().AsDuration().Round(time.Second).String())
-				r.Add("Virtualiser", s.GetHypervisorVersion())
-				r.Add("Acceleration", fmt.Sprintf("%v (%s)", s.GetAccelerated(), s.GetAccelerationReason()))
-				r.Add("Processors", fmt.Sprint(capacity.GetNumCpus()))
-				r.Add("Memory", units.Bytes(capacity.GetAvailableMemoryInMib()<<20)+" of "+units.Bytes(capacity.GetMemoryInMib()<<20)+" free")
+				if problem != nil { // the server lives; what it runs VMs with does not
+					r.Add("Virtualiser", status.Convert(problem).Message())
+				} else {
+					r.Add("Virtualiser", s.GetHypervisorVersion())
+					r.Add("Acceleration", fmt.Sprintf("%v (%s)", s.GetAccelerated(), s.GetAccelerationReason()))
+					r.Add("Processors", fmt.Sprint(capacity.GetNumCpus()))
+					r.Add("Memory", units.Bytes(capacity.GetAvailableMemoryInMib()<<20)+" of "+units.Bytes(capacity.GetMemoryInMib()<<20)+" free")
+				}
 				for _, state := range slices.Sorted(maps.Keys(s.GetVms())) {
 					r.Add("VMs "+state, fmt.Sprint(s.GetVms()[state]))
 				}
