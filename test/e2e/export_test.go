@@ -166,7 +166,9 @@ func TestConvertAndInspect(t *testing.T) {
 	if _, err := proc.Run(t.Context(), nil, "qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, vmdk); err != nil {
 		t.Fatal(err)
 	}
-	export := func(args ...string) (string, error) { return proc.Run(t.Context(), nil, program(t, "hyperexport"), args...) }
+	export := func(args ...string) (string, error) {
+		return proc.Run(t.Context(), nil, program(t, "hyperexport"), args...)
+	}
 	for _, args := range [][]string{{"--to", "qcow2"}, {"--to", "qcow2", "--compress", "zlib"}, {"--to", "raw"}, {"--to", "vmdk"}} {
 		target := filepath.Join(dir, "out."+args[1]+itoa(len(args)))
 		out, err := export(append([]string{"convert", vmdk, target, "-o", "json"}, args...)...)
