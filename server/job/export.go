@@ -101,7 +101,11 @@ func (e *Exports) prepareLibvirt(spec *exportv1.ExportSpec) error {
 func (e *Exports) run(ctx context.Context, t *Task, spec *exportv1.ExportSpec) (*exportv1.JobResult, error) {
 	t.Log(slog.LevelInfo, "connecting to %s", describeSource(spec.GetSource(), e.Sources.Default))
 	src, err := e.Sources.open(ctx, spec.GetSource(), t.Secrets[passwordSecret], int(spec.GetParallelDisks()))
+	job := &jobRun{exports: e, task: t, spec: spec}
 	if err != nil {
+		if ctx.Err() == nil || !job.hooks().Keep(ctx) {
+			err = errors.Join(err, transfer.Abandon(context.WithoutCancel(ctx), job.plan(), job.hooks()))
+		}
 		return nil, err
 	}
 	defer func() {
@@ -109,7 +113,6 @@ func (e *Exports) run(ctx context.Context, t *Task, spec *exportv1.ExportSpec) (
 			t.Log(slog.LevelWarn, "logging out: %v", err)
 		}
 	}()
-	job := &jobRun{exports: e, task: t, spec: spec}
 	result, err := transfer.Run(ctx, src, job.plan(), job.hooks())
 	if err != nil {
 		return nil, err

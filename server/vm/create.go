@@ -84,6 +84,10 @@ func (s *Service) CreateVmAsync(ctx context.Context, req *hypervisorv1.CreateVmA
 func (s *Service) Import(
 	ctx context.Context, uuid string, spec *hypervisorv1.CreateVmSpec, files []string, caller principal.Caller,
 ) (*hypervisorv1.VmInfo, error) {
+	// A first call that was killed half-way has left a VM that is none.
+	if err := s.removeInterrupted(ctx, uuid); err != nil {
+		return nil, err
+	}
 	if info, err := s.registry.Info(uuid); err == nil {
 		return info, nil
 	}
@@ -316,12 +320,33 @@ func (s *Service) recoverInterrupted(ctx context.Context) {
 		return nil
 	})
 	for _, uuid := range uuids {
-		err = errJoin(err, s.remove(ctx, uuid), s.forget(ctx, uuid))
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "removed a VM whose creation was interrupted", slog.String("vm", uuid))
+		err = errJoin(err, s.removeInterrupted(ctx, uuid))
 	}
 	if err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelError, "interrupted creations not removed", slog.Any("error", err))
 	}
+}
+
+// removeInterrupted removes a VM whose creation an earlier daemon could not end, if it is one. A creation of this daemon holds the VM's lock
+// until its note has gone, so a note that is seen under the lock belongs to nobody any more.
+func (s *Service) removeInterrupted(ctx context.Context, uuid string) error {
+	unlock, err := s.locks.Lock(ctx, uuid)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = s.registry.store.View(ctx, func(r store.Reader) error {
+		_, err := r.Get(creatingPrefix + uuid)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err := errJoin(err, s.remove(ctx, uuid)); err != nil {
+		return fault.Wrap(err, "vm %s: remove what an interrupted creation left", uuid)
+	}
+	s.Log.LogAttrs(ctx, slog.LevelWarn, "removed a VM whose creation was interrupted", slog.String("vm", uuid))
+	return s.forget(ctx, uuid)
 }
 
 // imageReader reads the image from a CreateVm stream.

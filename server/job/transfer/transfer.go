@@ -124,6 +124,19 @@ func Run(ctx context.Context, src driver.Driver, p Plan, h Hooks) (*Result, erro
 	return nil, errors.Join(err, r.release(ctx, false, false), r.removeStage())
 }
 
+// Abandon removes what an earlier run left here, for a work that can not go on because its source can not be reached. What is left at the
+// source can not be removed then; the log says so.
+func Abandon(ctx context.Context, p Plan, h Hooks) error {
+	r := &run{plan: p, hooks: h}
+	if found, err := h.Load(ctx, &r.state); err != nil || !found {
+		return err
+	}
+	if len(r.state.Token) > 0 {
+		h.Log(slog.LevelWarn, "the source can not be reached: a snapshot named hyperplane-%s may be left there", p.ID)
+	}
+	return r.removeStage()
+}
+
 // run is one run of the work.
 type run struct {
 	plan   Plan

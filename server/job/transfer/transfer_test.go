@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -128,6 +129,25 @@ func TestFailureLeavesNothingAndEndsTheView(t *testing.T) {
 	}
 	if got := names(t, dir); len(got) > 0 || len(s.closed) != 1 || s.closed[0] {
 		t.Errorf("files %v, view closed %v", got, s.closed)
+	}
+}
+
+func TestAbandonRemovesWhatAnEarlierRunLeft(t *testing.T) {
+	t.Parallel()
+	stage := filepath.Join(t.TempDir(), ".vm.partial-id")
+	if err := os.Mkdir(stage, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	err := transfer.Abandon(t.Context(), transfer.Plan{ID: "id"}, transfer.Hooks{
+		Load: func(_ context.Context, into *transfer.State) (bool, error) {
+			*into = transfer.State{Stage: stage, Token: []byte("token")}
+			return true, nil
+		},
+		Log: func(_ slog.Level, format string, args ...any) { said += fmt.Sprintf(format, args...) },
+	})
+	if _, gone := os.Stat(stage); err != nil || !errors.Is(gone, os.ErrNotExist) || !strings.Contains(said, "hyperplane-id") {
+		t.Errorf("%v; stage: %v; log: %q", err, gone, said)
 	}
 }
 
