@@ -161,7 +161,7 @@ func (c *conversion) copy(ctx context.Context) error {
 
 // rehash computes the digest from the output, for content that did not come in order.
 func (c *conversion) rehash(ctx context.Context) error {
-	r, err := c.format.Open(image.NewFile(struct{ io.ReaderAt }{c.out}, c.out.size(), "output"))
+	r, err := c.format.Open(image.NewFile(struct{ io.ReaderAt }{c.out}, c.out.size(), "output"), image.OpenOptions{})
 	if err != nil {
 		return fault.Wrap(err, "read the output back for its digest")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hyperplane-project/hyperplane/converters/image"
 	"github.com/hyperplane-project/hyperplane/converters/internal/engine"
+	"github.com/hyperplane-project/hyperplane/converters/internal/refs"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
@@ -26,9 +27,12 @@ type OpenOptions struct {
 	// Format is the format's name, if the caller knows it: then nothing else is tried and the file must be of that format. With "raw" the content
 	// is not looked at. Empty detects the format; never do that for a file that whoever filled the disk could have chosen.
 	Format string
+	// SameFolder allows an image to have other files: regular files in its own folder. Without it, and without Refs, an image that needs one is refused.
+	SameFolder bool
+	image.OpenOptions
 }
 
-// Open opens the image file or block device at path for reading. No other file is opened, whatever the image says.
+// Open opens the image file or block device at path for reading. No other file is opened, whatever the image says, unless o allows it.
 // An error wraps image.ErrCorrupt, ErrTruncated, ErrUnsupported, ErrEncrypted, ErrReference or ErrLimit where the image is at fault.
 func (f Formats) Open(ctx context.Context, path string, o OpenOptions) (image.Reader, error) {
 	if err := ctx.Err(); err != nil {
@@ -38,11 +42,26 @@ func (f Formats) Open(ctx context.Context, path string, o OpenOptions) (image.Re
 	if err != nil {
 		return nil, err
 	}
-	r, err := f.open(file, o)
+	r, err := f.openLocalImage(file, o)
 	if err != nil {
 		return nil, errors.Join(fault.Wrap(err, "%s", path), file.Close())
 	}
 	return r, nil
+}
+
+func (f Formats) openLocalImage(file *image.LocalFile, o OpenOptions) (image.Reader, error) {
+	if !o.SameFolder || o.Refs != nil {
+		return f.open(file, o)
+	}
+	folder, err := refs.SameFolder(file, func(file image.File, format string, o image.OpenOptions) (image.Reader, error) {
+		return f.open(file, OpenOptions{Format: format, OpenOptions: o})
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = folder.Close() }() // it was only read
+	o.Refs = folder
+	return f.open(file, o)
 }
 
 // Inspect describes the image at path. It opens no other file and reads at most image.MaxOpenBytes of this one.
@@ -51,7 +70,7 @@ func (f Formats) Inspect(path string) (image.Info, error) {
 	if err != nil {
 		return image.Info{}, err
 	}
-	r, err := f.open(&budgetFile{File: file}, OpenOptions{})
+	r, err := f.open(&budgetFile{File: file}, OpenOptions{OpenOptions: image.OpenOptions{InfoOnly: true}})
 	if err != nil {
 		return image.Info{}, errors.Join(fault.Wrap(err, "%s", path), file.Close())
 	}
@@ -104,16 +123,16 @@ func (f Formats) names() []string {
 func (f Formats) open(file image.File, o OpenOptions) (r image.Reader, err error) {
 	err = engine.Protect(func() error {
 		if o.Format == "" {
-			r, err = f.detect(file)
+			r, err = f.detect(file, o.OpenOptions)
 		} else {
-			r, err = f.openAs(file, o.Format)
+			r, err = f.openAs(file, o.Format, o.OpenOptions)
 		}
 		return err
 	})
 	return r, err
 }
 
-func (f Formats) openAs(file image.File, format string) (image.Reader, error) {
+func (f Formats) openAs(file image.File, format string, o image.OpenOptions) (image.Reader, error) {
 	if _, err := f.find(format); err != nil {
 		return nil, err
 	}
@@ -121,16 +140,16 @@ func (f Formats) openAs(file image.File, format string) (image.Reader, error) {
 		if g.Name != format {
 			continue
 		}
-		if r, err := g.Open(file); !errors.Is(err, image.ErrWrongFormat) {
+		if r, err := g.Open(file, o); !errors.Is(err, image.ErrWrongFormat) {
 			return r, err
 		}
 	}
 	return nil, fault.New(fault.InvalidArgument, "the file is not of format %s", format)
 }
 
-func (f Formats) detect(file image.File) (image.Reader, error) {
+func (f Formats) detect(file image.File, o image.OpenOptions) (image.Reader, error) {
 	for _, g := range f {
-		r, err := g.Open(file)
+		r, err := g.Open(file, o)
 		if errors.Is(err, image.ErrWrongFormat) {
 			continue
 		}

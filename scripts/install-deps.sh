@@ -8,7 +8,7 @@ export LC_ALL=C
 # What a host that runs machines needs.
 host='libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils dnsmasq-base iptables iproute2 ovmf ipxe-qemu'
 # What scripts/, the test guest and the tests need besides.
-tests='libvirt-clients cpio gdisk mtools dosfstools e2fsprogs syslinux syslinux-common systemd-boot-efi busybox-static kmod
+tests='libvirt-clients 7zip python3-libvhdi python3-libvmdk python3-libqcow xfsprogs cpio gdisk mtools dosfstools e2fsprogs syslinux syslinux-common systemd-boot-efi busybox-static kmod
 	util-linux procps curl'
 
 missing=()

@@ -19,7 +19,7 @@ type File interface {
 	Name() string
 }
 
-// Backed is a Reader or File that lies in a local file, at whose offsets the extents' Host points. Blocks of it may be cloned.
+// Backed is a File that is a local file. Blocks of it may be cloned.
 type Backed interface {
 	OS() *os.File
 }

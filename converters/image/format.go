@@ -12,8 +12,9 @@ type Format struct {
 	// Name is what users call the format: raw, qcow2, vmdk.
 	Name string
 	// Open makes a Reader that owns f. It returns ErrWrongFormat, from looking at the magic only, if the file is of another format. It reads
-	// at most MaxOpenBytes. On error f stays the caller's.
-	Open func(f File) (Reader, error)
+	// at most MaxOpenBytes of f. On error f stays the caller's. Options that mean nothing to the format are refused where ignoring them would
+	// give other content (Snapshot, Member); SizeRule is for VHD alone and others ignore it.
+	Open func(f File, o OpenOptions) (Reader, error)
 	// OpenStream makes a Stream. size is the size of the stream in bytes if the caller knows it, or -1. Close of the Stream does not close r.
 	OpenStream func(r io.Reader, size int64) (Stream, error)
 	// Create begins an image in an empty out. A Placer writes nothing yet.

@@ -26,9 +26,10 @@ type Extent struct {
 	// Off and Len are in bytes of the virtual disk. Len is at least 1.
 	Off, Len int64
 	Kind     Kind
-	// Host is the offset in the image's file at which the run's plain bytes lie, or -1 where they do not lie in one piece
-	// (compressed, encrypted, or no file). With a Host and a File the copy may clone instead of read.
+	// Host is the offset in In at which the run's plain bytes lie, or -1 where they do not lie in one piece (compressed, encrypted, or no
+	// file). In is the file; an image may consist of several. With both the copy may clone instead of read.
 	Host int64
+	In   File
 	// Compressed says that reading costs an inflate; the copy then gives whole units to its workers.
 	Compressed bool
 }
@@ -45,10 +46,26 @@ type Info struct {
 	ClusterSize int64
 	// Compression is "", "zlib" or "zstd".
 	Compression string
+	// SectorSize is the size of the disk's logical sectors in bytes: 512 or 4096; 0 if the format does not say.
+	SectorSize int64
+	// ContentID is what an image that holds only the differences to this one calls it: a UUID, a content ID; empty if the format has none.
+	ContentID string
+	// Snapshots are the internal snapshots; Members are the disks of an archive.
+	Snapshots []Snapshot
+	Members   []string
 	// References are other files that the image names (backing file, extents, parent). None is opened unless the caller allows it.
 	References []Reference
 	// Warnings are oddities that do not stop reading: a dirty flag, a wrong file name in a descriptor.
 	Warnings []string
+}
+
+// Snapshot is an earlier state of the disk that is kept inside the image.
+type Snapshot struct {
+	ID, Name string
+	// Size is the disk's size at that time, in bytes.
+	Size int64
+	// Time is when it was taken, in seconds since 1970.
+	Time int64
 }
 
 // Reference is another file an image names.
@@ -57,6 +74,8 @@ type Reference struct {
 	Kind string
 	// Name is the text in the image, byte for byte. It is attacker-controlled: never open it as it stands.
 	Name string
+	// Format is the format of the file if the image states one, in Hyperplane's word.
+	Format string
 }
 
 // Reader is an image that can be read anywhere. ReadAt and NextExtent may be called from several goroutines at once.
@@ -84,6 +103,8 @@ type Chunk struct {
 	// Deflate is the raw deflate stream inside Data, without header and checksum, if Data is exactly one such stream that decodes to Len
 	// bytes; otherwise nil. A writer of a format with deflate clusters may take it over unchanged.
 	Deflate []byte
+	// Zstd is the same for a single zstd frame: the bytes from its beginning on, which may go on behind its end.
+	Zstd []byte
 	// Release gives the buffer back.
 	Release func()
 }

@@ -4,6 +4,8 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
+	"strings"
 )
 
 // Output is where a Writer puts an image. A *os.File opened for reading and writing is one. Writes of several goroutines may overlap in
@@ -46,13 +48,35 @@ type Appender interface {
 	Append(off int64, piece []byte) error
 }
 
+// Restorer is an Appender whose unfinished output another run can take up.
+type Restorer interface {
+	Appender
+	// Restore takes note of a piece of size bytes that an earlier run has appended for the unit at off and that is in the output already. It is
+	// called before anything is appended, in the order of the earlier run, with the same options.
+	Restore(off int64, size int) error
+}
+
+// Zeroer is a Placer of a format that can say "zeros here, whatever the backing file has".
+type Zeroer interface {
+	Placer
+	// PlaceZeros makes the units of [off, off+n) read as zeros. It is called like Place, for units that were not placed.
+	PlaceZeros(off, n int64) error
+}
+
+// Redirector is a Placer whose content does not go into the Output it was created with: an image of several files. The offsets that Place
+// returns are offsets in Content, which can clone (CloneOutput) where its files can. Its Truncate(0) empties the files.
+type Redirector interface {
+	Placer
+	Content() Output
+}
+
 // Encoder turns one unit into what the file holds for it. It is used by one goroutine.
 type Encoder interface {
 	// Encode appends the stored form of plain, which is one unit, to dst.
 	Encode(dst, plain []byte) ([]byte, error)
-	// Wrap appends the stored form of a unit that exists as a raw deflate stream, and reports whether it could. plain is the unit's
-	// content, or nil if nobody has inflated it.
-	Wrap(dst, deflate, plain []byte) ([]byte, bool)
+	// Wrap appends the stored form of a unit that exists as a compressed stream (c.Deflate or c.Zstd), and reports whether it could. plain
+	// is the unit's content, or nil if nobody has inflated it.
+	Wrap(dst []byte, c Chunk, plain []byte) ([]byte, bool)
 }
 
 // Run is a piece of the virtual disk, in bytes.
@@ -61,8 +85,19 @@ type Run struct{ Off, Len int64 }
 // Planner is a Writer that wants to know the disk's map before the content, to put its metadata first. Without a map (a forward-only
 // source) Plan is not called and the metadata goes where there is room.
 type Planner interface {
-	// Plan is called once, before anything is placed. The runs are whole units that may hold data, ascending, merged.
+	// Plan is called once, before anything is placed. The runs are whole units that may hold data, ascending, merged. They may be walked more
+	// than once.
 	Plan(runs iter.Seq2[Run, error]) error
+}
+
+// Forwarder is a Writer that can write its file from the first byte to the last, so that the output may be a pipe or an upload.
+//
+// Forward is called before Plan. From then on the output is written at ascending offsets only and never read. A Planner writes in Plan all
+// that precedes the content and in Finish only what follows it; Place is then called for every unit of every run of the plan, in order, zeros
+// or not, and the source has a map. An error says why this variant cannot.
+type Forwarder interface {
+	Writer
+	Forward() error
 }
 
 // CreateOptions says what to create. A format refuses what it cannot do; it never drops an option silently.
@@ -85,6 +120,50 @@ type CreateOptions struct {
 	ContentID [16]byte
 	// Name is the file name to put into formats that repeat it inside the file; empty is "disk" with the format's extension.
 	Name string
+	// Sibling makes another file of the image beside the first, for variants of several files. name is derived from Name. nil refuses such
+	// variants.
+	Sibling func(name string) (Output, error)
+	// Backing makes an image of differences; nil is an image that stands alone.
+	Backing *Backing
+	// Window bounds the distance of deflate's references in bytes, a power of two from 512 to 32768; 0 is 32768. qemu-img writes qcow2 with 4096.
+	Window int
+}
+
+// Backing is the image that another one is based on.
+type Backing struct {
+	// Name is what the new image calls it, Format its format in Hyperplane's word.
+	Name, Format string
+}
+
+// Abilities are the options a format, or one of its variants, can honour.
+type Abilities struct {
+	// Variants and Compressions are the words that may be given besides none.
+	Variants, Compressions    []string
+	Clusters, Backing, Window bool
+}
+
+// Check refuses options that the named format does not have.
+func (o CreateOptions) Check(format string, can Abilities) error {
+	switch {
+	case o.Variant != "" && !slices.Contains(can.Variants, o.Variant):
+		return Unsupportedf("%s: there is no variant %q to write%s", format, o.Variant, choices(can.Variants))
+	case o.Compression != "" && !slices.Contains(can.Compressions, o.Compression):
+		return Unsupportedf("%s: there is no compression %q here%s", format, o.Compression, choices(can.Compressions))
+	case o.ClusterSize != 0 && !can.Clusters:
+		return Unsupportedf("%s: there is no cluster size to choose", format)
+	case o.Backing != nil && !can.Backing:
+		return Unsupportedf("%s: an image of differences is not written", format)
+	case o.Window != 0 && !can.Window:
+		return Unsupportedf("%s: there is no deflate window to choose", format)
+	}
+	return nil
+}
+
+func choices(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return "; there is " + strings.Join(words, ", ")
 }
 
 // maxVirtualSize bounds disks that are written. No format comes near it; sums of offsets below it do not overflow.

@@ -81,7 +81,7 @@ func (r *reader) dataPiece(entry uint64, off, n int64) (mapped.Piece, error) {
 	if need := min(n, r.info.VirtualSize-off); host > r.f.Size()-need {
 		return mapped.Piece{}, image.Truncatedf("qcow2: the content of offset %d is at offset %d, past the end of the file at %d", off, host, r.f.Size())
 	}
-	return mapped.Piece{Kind: image.Data, Host: host, N: n}, nil
+	return mapped.Piece{Kind: image.Data, Host: host, In: r.f, N: n}, nil
 }
 
 // subclusterPiece decodes an extended L2 entry. Bit i of the bitmap's low half says that subcluster i is allocated, of its high half that it reads

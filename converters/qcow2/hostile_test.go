@@ -186,7 +186,7 @@ func TestHugeTables(t *testing.T) { //nolint:paralleltest // it counts the proce
 	file := image.NewFile(hugeFile{bytes.NewReader(b)}, 1<<50, "huge")
 	var r image.Reader
 	var err error
-	used := imagetest.Allocates(func() { r, err = qcow2.Open(file) })
+	used := imagetest.Allocates(func() { r, err = qcow2.Open(file, image.OpenOptions{}) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func (h hugeFile) ReadAt(p []byte, off int64) (int, error) {
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	b := both(put64(72, 3), put32(60, 2))(slices.Clone(good(t, "")))
-	r, err := qcow2.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "odd"))
+	r, err := qcow2.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "odd"), image.OpenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestWarnings(t *testing.T) {
 func TestWrongFormat(t *testing.T) {
 	t.Parallel()
 	for _, b := range []string{"", "Q", "QFI", "QFI\xfc\x00\x00\x00\x02", "KDMV"} {
-		if _, err := qcow2.Open(image.NewFile(bytes.NewReader([]byte(b)), int64(len(b)), "x")); !errors.Is(err, image.ErrWrongFormat) {
+		if _, err := qcow2.Open(image.NewFile(bytes.NewReader([]byte(b)), int64(len(b)), "x"), image.OpenOptions{}); !errors.Is(err, image.ErrWrongFormat) {
 			t.Errorf("%q: %v, want ErrWrongFormat", b, err)
 		}
 	}

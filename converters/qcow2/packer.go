@@ -74,11 +74,11 @@ func (e *deflateEncoder) Encode(dst, plain []byte) ([]byte, error) {
 }
 
 // Wrap appends the stream as it is. A stream that is not smaller than its cluster is left to Encode.
-func (e *deflateEncoder) Wrap(dst, stream, _ []byte) ([]byte, bool) {
-	if len(stream) >= e.cluster {
+func (e *deflateEncoder) Wrap(dst []byte, c image.Chunk, _ []byte) ([]byte, bool) {
+	if c.Deflate == nil || len(c.Deflate) >= e.cluster {
 		return dst, false
 	}
-	return append(dst, stream...), true
+	return append(dst, c.Deflate...), true
 }
 
 // zstdEncoder makes zstd clusters: one frame each.
@@ -112,7 +112,7 @@ func (e *zstdEncoder) Encode(dst, plain []byte) ([]byte, error) {
 }
 
 // Wrap refuses: the stream is deflate.
-func (e *zstdEncoder) Wrap(dst, _, _ []byte) ([]byte, bool) { return dst, false }
+func (e *zstdEncoder) Wrap(dst []byte, _ image.Chunk, _ []byte) ([]byte, bool) { return dst, false }
 
 // Append stores a cluster's stream, or the cluster itself if piece is a whole one.
 func (p *packer) Append(off int64, piece []byte) error {

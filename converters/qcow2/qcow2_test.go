@@ -10,7 +10,7 @@ import (
 
 func harness() imagetest.Harness {
 	return imagetest.Harness{
-		Format: qcow2.Format(), QemuFormat: "qcow2", QemuChecks: true, Strict: true,
+		Format: qcow2.Format(), QemuFormat: "qcow2", SevenZip: "qcow", Libyal: "pyqcow", QemuChecks: true, Strict: true,
 		Variants: []imagetest.Variant{
 			{Name: "plain"},
 			{Name: "plain 4 KiB clusters", Options: image.CreateOptions{ClusterSize: 4096}},
@@ -18,7 +18,7 @@ func harness() imagetest.Harness {
 			{Name: "zlib", Options: image.CreateOptions{Compression: "zlib"}},
 			{Name: "zlib 4 KiB clusters level 1", Options: image.CreateOptions{Compression: "zlib", ClusterSize: 4096, Level: 1}},
 			{Name: "zlib 2 MiB clusters", Options: image.CreateOptions{Compression: "zlib", ClusterSize: 2 << 20}},
-			{Name: "zstd", Options: image.CreateOptions{Compression: "zstd"}},
+			{Name: "zstd", Options: image.CreateOptions{Compression: "zstd"}, Unreadable: []string{"7zip", "libyal"}},
 		},
 		QemuCreate: map[string][]string{
 			"v3":                     nil,

@@ -3,7 +3,6 @@ package qcow2
 import (
 	"errors"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -31,14 +30,13 @@ type reader struct {
 
 var (
 	_ image.ChunkReader = (*reader)(nil)
-	_ image.Backed      = (*reader)(nil)
 	_ image.Metered     = (*reader)(nil)
 	_ mapped.Map        = (*reader)(nil)
 )
 
 // Open reads f as a qcow2 image. Images with a backing file or an external data file are refused with an error that wraps
 // image.ErrReference, encrypted ones with image.ErrEncrypted. Dirty, corrupt-marked and snapshotted images are read, with a warning.
-func Open(f image.File) (image.Reader, error) {
+func Open(f image.File, o image.OpenOptions) (image.Reader, error) {
 	b := make([]byte, headerWithCompression)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && n < len(b) && !errors.Is(err, io.EOF) {
@@ -106,14 +104,6 @@ func kindName(kind string) string {
 // Info describes the image.
 func (r *reader) Info() image.Info { return r.info }
 
-// OS returns the local file, or nil if the image is in none.
-func (r *reader) OS() *os.File {
-	if b, ok := r.f.(image.Backed); ok {
-		return b.OS()
-	}
-	return nil
-}
-
 // BytesRead returns how much of the file was read, or 0 if it does not count.
 func (r *reader) BytesRead() int64 {
 	if m, ok := r.f.(image.Metered); ok {
@@ -132,7 +122,7 @@ func (r *reader) Close() error {
 
 // ReadAt reads the disk.
 func (r *reader) ReadAt(p []byte, off int64) (int, error) {
-	return mapped.ReadAt(r, r.f, r.info.VirtualSize, p, off)
+	return mapped.ReadAt(r, r.info.VirtualSize, p, off)
 }
 
 // NextExtent returns the run that begins at off.

@@ -21,7 +21,12 @@ func Format() image.Format {
 }
 
 // Open reads f as a raw disk. Any file is one. A size that is no multiple of 512 is kept as it is.
-func Open(f image.File) (image.Reader, error) { return &reader{f}, nil }
+func Open(f image.File, o image.OpenOptions) (image.Reader, error) {
+	if err := o.RefuseSnapshot("raw"); err != nil {
+		return nil, err
+	}
+	return &reader{f}, nil
+}
 
 // OpenFile is Open for a file of the operating system: a regular file or a block device. The reader owns f from now on, unless an error
 // is returned.
@@ -30,7 +35,7 @@ func OpenFile(f *os.File) (image.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Open(l)
+	return &reader{l}, nil
 }
 
 // New reads the first size bytes of r as a raw disk that is all data. Close closes r if it is an io.Closer.
@@ -42,21 +47,12 @@ type reader struct{ f image.File }
 
 var (
 	_ image.Reader  = (*reader)(nil)
-	_ image.Backed  = (*reader)(nil)
 	_ image.Metered = (*reader)(nil)
 )
 
 // Info describes the disk.
 func (r *reader) Info() image.Info {
 	return image.Info{Format: "raw", VirtualSize: r.f.Size(), FileSize: r.f.Size()}
-}
-
-// OS returns the local file, or nil if the disk is none.
-func (r *reader) OS() *os.File {
-	if b, ok := r.f.(image.Backed); ok {
-		return b.OS()
-	}
-	return nil
 }
 
 // BytesRead returns how much of the file was read, or 0 if it does not count.
@@ -88,10 +84,11 @@ func (r *reader) NextExtent(off int64) (image.Extent, error) {
 	if err := image.CheckOffset(off, size); err != nil {
 		return image.Extent{}, err
 	}
-	f := r.OS()
-	if f == nil {
-		return image.Extent{Off: off, Len: size - off, Kind: image.Data, Host: -1}, nil
+	local, ok := r.f.(image.Backed)
+	if !ok {
+		return image.Extent{Off: off, Len: size - off, Kind: image.Data, Host: off, In: r.f}, nil
 	}
+	f := local.OS()
 	data, err := seek(f, off, unix.SEEK_DATA, off, size)
 	if err != nil {
 		return image.Extent{}, err
@@ -103,7 +100,7 @@ func (r *reader) NextExtent(off int64) (image.Extent, error) {
 	if err != nil {
 		return image.Extent{}, err
 	}
-	return image.Extent{Off: off, Len: hole - off, Kind: image.Data, Host: off}, nil
+	return image.Extent{Off: off, Len: hole - off, Kind: image.Data, Host: off, In: r.f}, nil
 }
 
 // seek returns the next offset of the kind asked for, at most size. Devices and some file systems do not know; then it is unknown.

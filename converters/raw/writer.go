@@ -14,17 +14,15 @@ type writer struct {
 	size int64
 }
 
-var _ image.Placer = (*writer)(nil)
+var (
+	_ image.Placer    = (*writer)(nil)
+	_ image.Forwarder = (*writer)(nil)
+)
 
 // Create begins a raw disk in out. It has no cluster size, variant or compression to choose; asking for one is an error.
 func Create(out image.Output, o image.CreateOptions) (image.Writer, error) {
-	switch {
-	case o.Compression != "":
-		return nil, image.Unsupportedf("raw: the format has no compression")
-	case o.ClusterSize != 0:
-		return nil, image.Unsupportedf("raw: the format has no clusters")
-	case o.Variant != "":
-		return nil, image.Unsupportedf("raw: there is no variant %q", o.Variant)
+	if err := o.Check("raw", image.Abilities{}); err != nil {
+		return nil, err
 	}
 	_, err := o.RoundedSize()
 	return &writer{out, o.VirtualSize}, err
@@ -40,3 +38,6 @@ func (w *writer) Place(off, n int64) (host, placed int64, err error) { return of
 func (w *writer) Finish() error {
 	return fault.Wrap(w.out.Truncate(w.size), "raw: set the file's size to %d bytes", w.size)
 }
+
+// Forward does nothing: content has its order, and Finish only lengthens.
+func (w *writer) Forward() error { return nil }

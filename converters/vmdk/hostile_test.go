@@ -146,7 +146,7 @@ func TestRedundantTables(t *testing.T) {
 		},
 	} {
 		b := patch(sparse(t))
-		r, err := vmdk.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), name))
+		r, err := vmdk.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), name), image.OpenOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -212,7 +212,7 @@ func TestShortLastGrain(t *testing.T) {
 		if err := streamError(b); !errors.Is(err, wantErr) {
 			t.Errorf("%d bytes as a stream: %v, want %v", n, err, wantErr)
 		}
-		r, err := vmdk.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "short"))
+		r, err := vmdk.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "short"), image.OpenOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -324,7 +324,7 @@ func TestKinds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := vmdk.Open(image.NewFile(strings.NewReader(c.file), int64(len(c.file)), name))
+			_, err := vmdk.Open(image.NewFile(strings.NewReader(c.file), int64(len(c.file)), name), image.OpenOptions{})
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("error is %v, want %v with %q", err, c.want, c.says)
 			}
@@ -338,7 +338,7 @@ func TestHugeTables(t *testing.T) { //nolint:paralleltest // it counts the proce
 	file := image.NewFile(hugeFile{bytes.NewReader(b)}, 1<<60, "huge")
 	var r image.Reader
 	var err error
-	used := imagetest.Allocates(func() { r, err = vmdk.Open(file) })
+	used := imagetest.Allocates(func() { r, err = vmdk.Open(file, image.OpenOptions{}) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ var (
 
 // Open reads f as a VMDK that is one file: monolithicSparse or streamOptimized. Every other kind is refused with an error that wraps
 // image.ErrReference if the disk needs other files, image.ErrUnsupported otherwise, and names the kind.
-func Open(f image.File) (image.Reader, error) {
+func Open(f image.File, o image.OpenOptions) (image.Reader, error) {
 	b := make([]byte, sectorSize)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -3,7 +3,6 @@ package vmdk
 import (
 	"encoding/binary"
 	"errors"
-	"os"
 	"sync"
 
 	"github.com/hyperplane-project/hyperplane/converters/image"
@@ -25,7 +24,6 @@ type reader struct {
 
 var (
 	_ image.ChunkReader = (*reader)(nil)
-	_ image.Backed      = (*reader)(nil)
 	_ image.Metered     = (*reader)(nil)
 	_ mapped.Map        = (*reader)(nil)
 )
@@ -184,14 +182,6 @@ func (r *reader) checkDirectories() error {
 // Info describes the image.
 func (r *reader) Info() image.Info { return r.info }
 
-// OS returns the local file, or nil if the image is in none.
-func (r *reader) OS() *os.File {
-	if b, ok := r.f.(image.Backed); ok {
-		return b.OS()
-	}
-	return nil
-}
-
 // BytesRead returns how much of the file was read, or 0 if it does not count.
 func (r *reader) BytesRead() int64 {
 	if m, ok := r.f.(image.Metered); ok {
@@ -205,7 +195,7 @@ func (r *reader) Close() error { return r.f.Close() }
 
 // ReadAt reads the disk.
 func (r *reader) ReadAt(p []byte, off int64) (int, error) {
-	return mapped.ReadAt(r, r.f, r.info.VirtualSize, p, off)
+	return mapped.ReadAt(r, r.info.VirtualSize, p, off)
 }
 
 // NextExtent returns the run that begins at off.
@@ -252,7 +242,7 @@ func (r *reader) piece(off int64) (mapped.Piece, error) {
 	if need := min(n, r.info.VirtualSize-off); host > r.f.Size()-need {
 		return mapped.Piece{}, image.Truncatedf("vmdk: the content of offset %d is at offset %d, past the end of the file at %d", off, host, r.f.Size())
 	}
-	return mapped.Piece{Kind: image.Data, Host: host, N: n}, nil
+	return mapped.Piece{Kind: image.Data, Host: host, In: r.f, N: n}, nil
 }
 
 // entry returns the grain table's entry for off: the sector of the grain.

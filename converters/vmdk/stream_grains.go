@@ -41,8 +41,9 @@ func (e *grainEncoder) Encode(dst, plain []byte) ([]byte, error) {
 }
 
 // Wrap appends the record of a grain that is already deflated. The checksum needs the plain content.
-func (e *grainEncoder) Wrap(dst, stream, plain []byte) ([]byte, bool) {
-	if plain == nil || len(stream) > deflate.StoredSize(len(plain)) {
+func (e *grainEncoder) Wrap(dst []byte, c image.Chunk, plain []byte) ([]byte, bool) {
+	stream := c.Deflate
+	if stream == nil || plain == nil || len(stream) > deflate.StoredSize(len(plain)) {
 		return dst, false
 	}
 	start := len(dst)

@@ -107,8 +107,9 @@ type openTable struct {
 }
 
 var (
-	_ image.Appender = (*streamWriter)(nil)
-	_ image.Planner  = (*streamWriter)(nil)
+	_ image.Appender  = (*streamWriter)(nil)
+	_ image.Planner   = (*streamWriter)(nil)
+	_ image.Forwarder = (*streamWriter)(nil)
 )
 
 func newStreamWriter(w io.Writer, size int64, opts StreamOptions) (*streamWriter, error) {
@@ -162,6 +163,9 @@ func (s *streamWriter) write(p []byte) error {
 
 // Unit returns the grain size.
 func (s *streamWriter) Unit() int64 { return s.opts.GrainSize }
+
+// Forward does nothing: the file is always written from front to back.
+func (s *streamWriter) Forward() error { return nil }
 
 // Plan notes that the content comes in ascending order, so a grain table is complete as soon as a later one gets an entry.
 func (s *streamWriter) Plan(iter.Seq2[image.Run, error]) error {

@@ -10,7 +10,7 @@ import (
 
 func harness() imagetest.Harness {
 	return imagetest.Harness{
-		Format: vmdk.Format(), QemuFormat: "vmdk", QemuChecks: true, Strict: true,
+		Format: vmdk.Format(), QemuFormat: "vmdk", SevenZip: "vmdk", QemuChecks: true, Strict: true,
 		Variants: []imagetest.Variant{
 			{Name: "streamOptimized"},
 			{Name: "4 KiB grains level 1", Options: image.CreateOptions{ClusterSize: 4096, Level: 1}},

@@ -2,6 +2,7 @@ package imagetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"runtime"
@@ -34,7 +35,7 @@ func Damages(t *testing.T, h Harness, good []byte, damages map[string]Damage) {
 
 // OpenAndDrain opens b as an image and reads its content, at most 64 MiB of it.
 func OpenAndDrain(h Harness, b []byte) error {
-	r, err := h.Format.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "image"))
+	r, err := h.Format.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "image"), image.OpenOptions{})
 	if err != nil {
 		return err
 	}
@@ -64,14 +65,26 @@ func Allocates(fn func()) uint64 {
 func FuzzReader(f *testing.F, h Harness) {
 	f.Helper()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := h.Format.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "fuzz"))
+		r, err := h.Format.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "fuzz"), image.OpenOptions{})
 		if err == nil {
 			err = drain(r, 4<<20)
+		}
+		if err == nil {
+			err = check(t.Context(), r)
 		}
 		if err != nil && !Refused(err) {
 			t.Fatalf("%v: is no error an image is refused with", err)
 		}
 	})
+}
+
+// check examines the image, if its format can.
+func check(ctx context.Context, r image.Reader) error {
+	c, ok := r.(image.Checker)
+	if !ok {
+		return nil
+	}
+	return c.Check(ctx, func(image.Finding) {})
 }
 
 // FuzzStream fuzzes a format's stream.
@@ -98,6 +111,9 @@ func FuzzStream(f *testing.F, h Harness) {
 func AddSeeds(f *testing.F, h Harness) {
 	f.Helper()
 	for _, v := range h.Variants {
+		if v.Several {
+			continue
+		}
 		for _, disk := range []*Disk{{Size: 40_000, Pieces: []Piece{{0, 1500, Text}, {30_000, 2000, Random}}}, {Size: 8 << 20}} {
 			f.Add(seed(f, h, v, disk))
 		}

@@ -1,8 +1,10 @@
 package imagetest
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/hyperplane-project/hyperplane/converters/image"
@@ -55,11 +57,14 @@ func QemuReads(t *testing.T, h Harness) {
 		t.Helper()
 		full := &Disk{Size: 2<<20 + 512, Pieces: []Piece{{0, 2<<20 + 512, Text}}}
 		for _, disk := range []*Disk{RandomDisk(41, 4_000_256), full, {Size: 1 << 20}} {
-			path := Write(t, h, v, disk)
-			if h.QemuChecks {
-				Qemu(t, "check", "-f", h.QemuFormat, path)
+			if slices.Contains(v.Unreadable, "qemu") {
+				continue
 			}
-			Qemu(t, "compare", "-f", "raw", "-F", h.QemuFormat, Raw(t, disk), path)
+			path, format := Write(t, h, v, disk), cmp.Or(v.QemuFormat, h.QemuFormat)
+			if h.QemuChecks {
+				Qemu(t, "check", "-f", format, path)
+			}
+			Qemu(t, "compare", "-f", "raw", "-F", format, Raw(t, disk), path)
 		}
 	})
 }

@@ -22,13 +22,16 @@ func Truncation(t *testing.T, h Harness) {
 	}
 	h.each(t, func(t *testing.T, v Variant) {
 		t.Helper()
+		if v.Several {
+			return
+		}
 		disk := RandomDisk(3, 1_500_000)
 		whole, err := os.ReadFile(Write(t, h, v, disk))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range cuts(len(whole)) {
-			r, err := h.Format.Open(image.NewFile(bytes.NewReader(whole[:n]), int64(n), "cut"))
+			r, err := h.Format.Open(image.NewFile(bytes.NewReader(whole[:n]), int64(n), "cut"), image.OpenOptions{})
 			if err == nil {
 				err = drain(r, disk.Size)
 			}
@@ -102,12 +105,7 @@ func Extents(t *testing.T, h Harness) {
 	t.Helper()
 	h.each(t, func(t *testing.T, v Variant) {
 		t.Helper()
-		path := Write(t, h, v, RandomDisk(11, 2_654_321))
-		r := Open(t, h, path)
-		file, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := Open(t, h, Write(t, h, v, RandomDisk(11, 2_654_321)))
 		size := r.Info().VirtualSize
 		for off := int64(0); off < size; {
 			e, err := r.NextExtent(off)
@@ -117,7 +115,7 @@ func Extents(t *testing.T, h Harness) {
 			if e.Off != off || e.Len < 1 || e.Off+e.Len > size {
 				t.Fatalf("extent at %d is [%d,+%d) of a disk of %d bytes", off, e.Off, e.Len, size)
 			}
-			checkExtent(t, r, e, file)
+			checkExtent(t, r, e)
 			off += e.Len
 		}
 		for _, off := range []int64{-1, size, size + 1} {
@@ -128,7 +126,7 @@ func Extents(t *testing.T, h Harness) {
 	})
 }
 
-func checkExtent(t *testing.T, r image.Reader, e image.Extent, file []byte) {
+func checkExtent(t *testing.T, r image.Reader, e image.Extent) {
 	t.Helper()
 	p := make([]byte, e.Len)
 	read(t, r, p, e.Off)
@@ -138,7 +136,8 @@ func checkExtent(t *testing.T, r image.Reader, e image.Extent, file []byte) {
 			t.Errorf("extent [%d,+%d) is no data and holds something", e.Off, e.Len)
 		}
 	case e.Host >= 0 && !e.Compressed:
-		if !bytes.Equal(p, file[e.Host:e.Host+e.Len]) {
+		file := make([]byte, e.Len)
+		if read(t, e.In, file, e.Host); !bytes.Equal(p, file) {
 			t.Errorf("extent [%d,+%d) is not at offset %d of the file", e.Off, e.Len, e.Host)
 		}
 	}
@@ -183,9 +182,10 @@ func BoundedOpen(t *testing.T, h Harness) {
 	t.Helper()
 	h.each(t, func(t *testing.T, v Variant) {
 		t.Helper()
-		disk := &Disk{Size: 3 << 40, Pieces: []Piece{{1 << 40, 1 << 20, Random}}}
+		size := h.huge(v)
+		disk := &Disk{Size: size, Pieces: []Piece{{size / 2, 1 << 20, Random}}}
 		m := &meteredFile{File: openFile(t, Write(t, h, v, disk))}
-		r, err := h.Format.Open(m)
+		r, err := h.Format.Open(m, image.OpenOptions{InfoOnly: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,6 @@ const cloneBlock = 4096
 
 // cloner shares blocks of the source's file with the output instead of copying them. A nil cloner never wants to.
 type cloner struct {
-	from *os.File
 	to   image.CloneOutput
 	size int64 // of the virtual disk
 }
@@ -20,12 +19,11 @@ type cloner struct {
 // newCloner returns a cloner if the two files are on one file system that can clone, which it finds out by trying. Nothing is left in the output.
 // copy_file_range is not used in its place: where it does not clone it is no faster than reading and writing.
 func newCloner(ctx context.Context, c *copier) (*cloner, error) {
-	from, ok := c.src.(image.Backed)
 	to, can := c.out.(image.CloneOutput)
-	if !ok || !can || from.OS() == nil || c.placer == nil || c.alloc%cloneBlock != 0 {
+	if !can || c.placer == nil || c.alloc%cloneBlock != 0 {
 		return nil, nil
 	}
-	k := &cloner{from: from.OS(), to: to, size: c.size}
+	k := &cloner{to: to, size: c.size}
 	for e, err := range c.extents(ctx) {
 		if err != nil {
 			return nil, err
@@ -33,7 +31,7 @@ func newCloner(ctx context.Context, c *copier) (*cloner, error) {
 		if !k.wants(e) || e.Len < cloneBlock {
 			continue
 		}
-		if to.Clone(k.from, e.Host, 0, cloneBlock) != nil {
+		if to.Clone(localFile(e), e.Host, 0, cloneBlock) != nil {
 			return nil, nil
 		}
 		return k, c.out.Truncate(0)
@@ -41,9 +39,17 @@ func newCloner(ctx context.Context, c *copier) (*cloner, error) {
 	return nil, nil
 }
 
+// localFile returns the local file in which e's plain content lies, or nil.
+func localFile(e image.Extent) *os.File {
+	if b, ok := e.In.(image.Backed); ok {
+		return b.OS()
+	}
+	return nil
+}
+
 // wants reports whether e may be cloned: it lies in whole blocks on both sides, or ends where the disk ends.
 func (k *cloner) wants(e image.Extent) bool {
-	return k != nil && e.Kind == image.Data && !e.Compressed && e.Host >= 0 && e.Host%cloneBlock == 0 && e.Off%cloneBlock == 0 &&
+	return k != nil && localFile(e) != nil && e.Kind == image.Data && !e.Compressed && e.Host >= 0 && e.Host%cloneBlock == 0 && e.Off%cloneBlock == 0 &&
 		(e.Len%cloneBlock == 0 || e.Off+e.Len == k.size)
 }
 
@@ -70,7 +76,7 @@ func (k *worker) cloneRun(w *window, e image.Extent) bool {
 		if start >= end {
 			continue
 		}
-		err := k.clone.to.Clone(k.clone.from, e.Host+start-(e.Off-w.off), s.host+start-s.from, end-start)
+		err := k.clone.to.Clone(localFile(e), e.Host+start-(e.Off-w.off), s.host+start-s.from, end-start)
 		if err != nil {
 			return false
 		}

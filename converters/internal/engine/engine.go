@@ -35,6 +35,8 @@ type Options struct {
 	Workers int
 	// Trust takes compressed content over without inflating it, where the formats allow.
 	Trust bool
+	// Forward says that the output takes bytes in their order only: content is then written in the disk's order. The writer's Forward was called.
+	Forward bool
 	// Hash, if not nil, receives the whole content of the virtual disk in order.
 	Hash hash.Hash
 	// Counters, if not nil, are kept current while the copy runs.
@@ -74,6 +76,7 @@ type copier struct {
 	opts     Options
 	count    *Counters
 	size     int64 // of the virtual disk
+	allUnits bool  // units that hold zeros are placed too, for the writer has put their places into its metadata
 	alloc    int64 // what the writer allocates at once
 	unit     int64 // what is looked at and written at once: alloc, or less if a stream's chunks are smaller
 	span     int64 // of a window
@@ -95,6 +98,7 @@ func Copy(ctx context.Context, src image.Reader, w image.Writer, out image.Outpu
 		return err
 	}
 	if p, ok := w.(image.Planner); ok {
+		c.allUnits = opts.Forward && c.placer != nil
 		if err := p.Plan(c.plan(ctx)); err != nil {
 			return err
 		}
@@ -108,6 +112,10 @@ func CopyStream(ctx context.Context, src image.Stream, w image.Writer, out image
 	c, err := newCopier(w, out, info.VirtualSize, opts)
 	if err != nil {
 		return false, err
+	}
+	if _, ok := w.(image.Planner); ok && opts.Forward && c.placer != nil {
+		return false, image.Unsupportedf("the source can only be read front to back and does not say where its content is, " +
+			"so an image of this format cannot be written front to back; write a file, or raw or a streamOptimized vmdk")
 	}
 	unit := info.ClusterSize
 	if unit <= 0 || unit&(unit-1) != 0 {
@@ -141,6 +149,9 @@ func newCopier(w image.Writer, out image.Output, size int64, opts Options) (*cop
 	switch w := w.(type) {
 	case image.Placer:
 		c.placer = w
+		if r, ok := w.(image.Redirector); ok {
+			c.out = r.Content()
+		}
 	case image.Appender:
 		c.appender = w
 	default:

@@ -70,9 +70,14 @@ func (k *worker) one(ctx context.Context, w *window) error {
 	if err := k.place(w); err != nil {
 		return err
 	}
-	close(w.placed)
+	if !k.opts.Forward {
+		close(w.placed)
+	}
 	if err := k.write(w); err != nil {
 		return err
+	}
+	if k.opts.Forward {
+		close(w.placed)
 	}
 	if k.opts.Hash != nil && !w.unhash {
 		if err := k.hash(ctx, w); err != nil {
@@ -134,9 +139,7 @@ func (k *worker) read(w *window, e image.Extent) error {
 	k.count.Data.Add(e.Len)
 	if k.clone.wants(e) {
 		k.clones = append(k.clones, e)
-		for u := from / k.unit; u*k.unit < to; u++ {
-			k.units[u] = true
-		}
+		k.markAll(from, to)
 		if k.opts.Hash == nil {
 			return nil
 		}
@@ -145,8 +148,19 @@ func (k *worker) read(w *window, e image.Extent) error {
 	if err := k.load(w, e); err != nil {
 		return err
 	}
+	if k.allUnits {
+		k.markAll(from, to)
+		return nil
+	}
 	k.mark(from, to)
 	return nil
+}
+
+// markAll notes that the units of [from, to) are placed whatever they hold.
+func (k *worker) markAll(from, to int64) {
+	for u := from / k.unit; u*k.unit < to; u++ {
+		k.units[u] = true
+	}
 }
 
 // load reads a run into the window's buffer. A source that has less than its own map says is truncated.
@@ -185,7 +199,7 @@ func (k *worker) take(w *window, c image.Chunk) error {
 	k.count.Data.Add(int64(c.Len))
 	from := c.Off - w.off
 	plain := k.plain[from:][:c.Len]
-	whole := k.enc != nil && c.Deflate != nil && int64(c.Len) == k.unit
+	whole := k.enc != nil && (c.Deflate != nil || c.Zstd != nil) && int64(c.Len) == k.unit
 	if whole && k.opts.Trust && k.opts.Hash == nil && k.wrap(c, nil) {
 		return nil
 	}
@@ -202,7 +216,7 @@ func (k *worker) take(w *window, c image.Chunk) error {
 // wrap makes a unit's stored form of its deflate stream, if the writer can.
 func (k *worker) wrap(c image.Chunk, plain []byte) bool {
 	start := len(k.encoded)
-	encoded, ok := k.enc.Wrap(k.encoded, c.Deflate, plain)
+	encoded, ok := k.enc.Wrap(k.encoded, c, plain)
 	if ok {
 		k.encoded = encoded
 		k.pieces = append(k.pieces, piece{c.Off, start, len(encoded)})

@@ -54,7 +54,7 @@ func Formats() []image.Format {
 	return all
 }
 
-func (s signature) refuse(f image.File) (image.Reader, error) {
+func (s signature) refuse(f image.File, _ image.OpenOptions) (image.Reader, error) {
 	at := s.at
 	if at < 0 {
 		at += f.Size()

@@ -20,8 +20,8 @@ type Map interface {
 	ReadCompressed(p []byte, off int64) error
 }
 
-// ReadAt reads a disk of size bytes whose plain content is in file, with the meaning of io.ReaderAt.
-func ReadAt(m Map, file io.ReaderAt, size int64, p []byte, off int64) (n int, err error) {
+// ReadAt reads a disk of size bytes, with the meaning of io.ReaderAt. Plain content is where the map says; compressed content is the map's to read.
+func ReadAt(m Map, size int64, p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fault.New(fault.OutOfRange, "read at negative offset %d", off)
 	}
@@ -36,7 +36,7 @@ func ReadAt(m Map, file io.ReaderAt, size int64, p []byte, off int64) (n int, er
 		if err != nil {
 			return n, err
 		}
-		if err := read(m, file, p[n:n+int(e.Len)], e); err != nil {
+		if err := read(m, p[n:n+int(e.Len)], e); err != nil {
 			return n, err
 		}
 		n += int(e.Len)
@@ -44,7 +44,7 @@ func ReadAt(m Map, file io.ReaderAt, size int64, p []byte, off int64) (n int, er
 	return n, err
 }
 
-func read(m Map, file io.ReaderAt, p []byte, e image.Extent) error {
+func read(m Map, p []byte, e image.Extent) error {
 	switch {
 	case e.Kind != image.Data:
 		clear(p)
@@ -52,6 +52,6 @@ func read(m Map, file io.ReaderAt, p []byte, e image.Extent) error {
 	case e.Compressed:
 		return m.ReadCompressed(p, e.Off)
 	default:
-		return image.ReadFull(file, p, e.Host, "disk content")
+		return image.ReadFull(e.In, p, e.Host, "disk content")
 	}
 }
