@@ -17,19 +17,34 @@ type Source struct {
 	Stream image.Stream
 }
 
-// Target is the image to be made.
+// Target is the image to be made: exactly one of Out and Stream is set.
 type Target struct {
 	// Format is the name of the format to write.
 	Format string
 	// Out is the output, which is emptied first. The caller opens, syncs, names and closes it; after an error its content is of no use.
 	Out image.Output
-	// Variant, ClusterSize, Compression, Level, ContentID and Name are as in image.CreateOptions.
+	// Stream takes the image from its first byte to its last: a pipe, an upload. Formats that cannot be written so are refused, as are
+	// several files, and a clone or a checkpoint is not possible.
+	Stream io.Writer
+	// Backing, if not nil, is the disk on which the new image is based: it holds only the differences.
+	Backing *Backing
+	// Variant, ClusterSize, Compression, Level, Window, ContentID, Name and Sibling are as in image.CreateOptions.
 	Variant     string
 	ClusterSize int64
 	Compression string
 	Level       int
+	Window      int
 	ContentID   [16]byte
 	Name        string
+	Sibling     func(name string) (image.Output, error)
+}
+
+// Backing is the disk another image is based on.
+type Backing struct {
+	// Name is what the new image calls it, Format the format it says the file has.
+	Name, Format string
+	// Reader is its content. The caller closes it.
+	Reader image.Reader
 }
 
 // Options says how to copy. The zero value uses all processors and has no limits.
@@ -38,8 +53,11 @@ type Options struct {
 	Workers int
 	// Trust lets compressed content pass from format to format without being inflated and checked. Only for sources Hyperplane made itself.
 	Trust bool
-	// SHA256 computes the digest of the virtual disk's content.
-	SHA256 bool
+	// SHA256 computes the digest of the virtual disk's content, FileSHA256 that of the image's (first) file: on the way where the file is
+	// written front to back, else by reading it again.
+	SHA256, FileSHA256 bool
+	// Checkpoint, if not nil, lets an interrupted copy be taken up. Only for a Reader as source and Out as target.
+	Checkpoint *Checkpoint
 	// MaxVirtualSize, MaxOutput and MaxRatio refuse hostile images with image.ErrLimit; 0 is no limit. MaxVirtualSize is in bytes, MaxOutput is the
 	// number of bytes written, MaxRatio how many bytes of content the source may yield for each byte of its file.
 	MaxVirtualSize int64
@@ -54,6 +72,11 @@ type Result struct {
 	Progress
 	// SHA256 is the digest of the virtual disk's content, from offset 0 to the source's VirtualSize, if it was asked for.
 	SHA256 [sha256.Size]byte
+	// FileSHA256 is the digest of the image's file, if it was asked for, and FileSize its size in bytes.
+	FileSHA256 [sha256.Size]byte
+	FileSize   int64
+	// Resumed is how far an earlier run had come, in bytes of the virtual disk.
+	Resumed int64
 }
 
 // Convert copies src into a new image. It ends within one unit of work (about a MiB a worker) when ctx does.
@@ -72,6 +95,12 @@ func (f Formats) Convert(ctx context.Context, src Source, dst Target, o Options)
 	if c.hash != nil {
 		c.hash.Sum(res.SHA256[:0])
 	}
+	res.FileSize, res.Resumed = c.out.size(), c.resumed
+	if o.FileSHA256 {
+		if res.FileSHA256, err = c.fileDigest(ctx); err != nil {
+			return Result{}, err
+		}
+	}
 	return res, nil
 }
 
@@ -85,6 +114,12 @@ type conversion struct {
 	opts   Options
 	count  engine.Counters
 	hash   hash.Hash // nil if no digest is wanted
+
+	backing  *Backing
+	forward  bool      // the output is written front to back
+	fileHash hash.Hash // of the output's bytes, if it is written front to back
+	key      []byte    // what a checkpoint must be of
+	resumed  int64
 }
 
 func (f Formats) newConversion(src Source, dst Target, o Options) (*conversion, error) {
@@ -95,7 +130,7 @@ func (f Formats) newConversion(src Source, dst Target, o Options) (*conversion, 
 	if format.Create == nil {
 		return nil, image.Unsupportedf("format %s is not written", dst.Format)
 	}
-	c := &conversion{src: src, format: format, opts: o}
+	c := &conversion{src: src, format: format, opts: o, backing: dst.Backing}
 	switch {
 	case (src.Reader == nil) == (src.Stream == nil):
 		return nil, fault.New(fault.Internal, "a conversion needs either a reader or a stream")
@@ -115,15 +150,68 @@ func (f Formats) newConversion(src Source, dst Target, o Options) (*conversion, 
 
 // create empties the output and begins the image.
 func (c *conversion) create(dst Target) (err error) {
-	c.out = newGuard(dst.Out, c.opts.MaxOutput)
-	if err := c.out.Truncate(0); err != nil {
-		return fault.Wrap(err, "empty the output")
+	out, err := c.output(dst)
+	if err != nil {
+		return err
 	}
-	c.w, err = c.format.Create(c.out, image.CreateOptions{
+	c.out = newGuard(out, c.opts.MaxOutput)
+	if c.opts.Checkpoint == nil && dst.Stream == nil {
+		if err := c.out.Truncate(0); err != nil {
+			return fault.Wrap(err, "empty the output")
+		}
+	}
+	o := image.CreateOptions{
 		VirtualSize: c.info.VirtualSize, ClusterSize: dst.ClusterSize, Variant: dst.Variant, Compression: dst.Compression, Level: dst.Level,
-		SourceUnit: c.sourceUnit(), ContentID: dst.ContentID, Name: dst.Name,
-	})
-	return err
+		Window: dst.Window, SourceUnit: c.sourceUnit(), ContentID: dst.ContentID, Name: dst.Name, Sibling: dst.Sibling,
+	}
+	if dst.Backing != nil {
+		o.Backing = &image.Backing{Name: dst.Backing.Name, Format: dst.Backing.Format}
+	}
+	c.describe(dst)
+	if c.w, err = c.format.Create(c.out, o); err != nil {
+		return err
+	}
+	return c.goForward(dst)
+}
+
+// output returns where the image goes.
+func (c *conversion) output(dst Target) (image.Output, error) {
+	switch {
+	case (dst.Out == nil) == (dst.Stream == nil):
+		return nil, fault.New(fault.Internal, "a conversion needs either a file or a stream to write to")
+	case dst.Out != nil:
+		return dst.Out, nil
+	case c.opts.Checkpoint != nil || dst.Backing != nil || dst.Sibling != nil:
+		return nil, fault.New(fault.InvalidArgument, "an output that can only be written front to back has no checkpoint, backing file or other files")
+	}
+	w := dst.Stream
+	if c.opts.FileSHA256 {
+		c.fileHash = sha256.New()
+		w = io.MultiWriter(w, c.fileHash)
+	}
+	return engine.NewForward(w), nil
+}
+
+// goForward tells the writer that the output is a stream.
+func (c *conversion) goForward(dst Target) error {
+	if dst.Stream == nil {
+		return nil
+	}
+	c.forward = true
+	w, ok := c.w.(image.Forwarder)
+	if !ok {
+		return image.Unsupportedf("%s %s cannot be written front to back; write a file", dst.Format, dst.Variant)
+	}
+	return w.Forward()
+}
+
+// fileDigest returns the digest of the image's file.
+func (c *conversion) fileDigest(ctx context.Context) (sum [sha256.Size]byte, err error) {
+	if c.fileHash == nil {
+		return c.out.digest(ctx)
+	}
+	c.fileHash.Sum(sum[:0])
+	return sum, nil
 }
 
 // passUnit is the smallest compressed unit that is worth passing on as it is: smaller ones compress worse and not every reader takes them.
@@ -139,7 +227,17 @@ func (c *conversion) sourceUnit() int64 {
 }
 
 func (c *conversion) copy(ctx context.Context) error {
-	o := engine.Options{Workers: c.opts.Workers, Trust: c.opts.Trust, Hash: c.hash, Counters: &c.count, Check: c.check}
+	o := engine.Options{Workers: c.opts.Workers, Trust: c.opts.Trust, Forward: c.forward, Hash: c.hash, Counters: &c.count, Check: c.check}
+	if c.backing != nil {
+		o.Base = c.backing.Reader
+	}
+	if c.opts.Checkpoint != nil {
+		return c.copyResumably(ctx, o)
+	}
+	return c.copyOnce(ctx, o)
+}
+
+func (c *conversion) copyOnce(ctx context.Context, o engine.Options) error {
 	hashed := true
 	var err error
 	if c.src.Reader != nil {
@@ -154,6 +252,9 @@ func (c *conversion) copy(ctx context.Context) error {
 		return err
 	}
 	if c.hash != nil && !hashed {
+		if c.forward {
+			return image.Unsupportedf("the source's content comes out of order, so its digest cannot be computed on the way")
+		}
 		return c.rehash(ctx)
 	}
 	return nil

@@ -137,7 +137,7 @@ func checkCorpusFile(t *testing.T, path string, row corpusRow) {
 func digestFile(t *testing.T, path string) (string, image.Info, error) {
 	t.Helper()
 	formats := all.Formats()
-	info, inspectErr := formats.Inspect(path)
+	info, inspectErr := formats.Inspect(path, converters.OpenOptions{})
 	r, err := formats.Open(t.Context(), path, converters.OpenOptions{})
 	if (err == nil) != (inspectErr == nil) {
 		t.Errorf("Open says %v, Inspect says %v", err, inspectErr)

@@ -65,16 +65,49 @@ func (f Formats) openLocalImage(file *image.LocalFile, o OpenOptions) (image.Rea
 }
 
 // Inspect describes the image at path. It opens no other file and reads at most image.MaxOpenBytes of this one.
-func (f Formats) Inspect(path string) (image.Info, error) {
+func (f Formats) Inspect(path string, o OpenOptions) (image.Info, error) {
 	file, err := openLocal(path)
 	if err != nil {
 		return image.Info{}, err
 	}
-	r, err := f.open(&budgetFile{File: file}, OpenOptions{OpenOptions: image.OpenOptions{InfoOnly: true}})
+	o.InfoOnly, o.Refs = true, nil
+	r, err := f.open(&budgetFile{File: file}, o)
 	if err != nil {
 		return image.Info{}, errors.Join(fault.Wrap(err, "%s", path), file.Close())
 	}
-	return r.Info(), fault.Wrap(r.Close(), "%s", path)
+	info := r.Info()
+	if info.Allocated, err = allocated(file); err != nil {
+		return image.Info{}, errors.Join(err, r.Close())
+	}
+	return info, fault.Wrap(r.Close(), "%s", path)
+}
+
+// allocated returns how much room a file takes.
+func allocated(file *image.LocalFile) (int64, error) {
+	const block = 512 // whatever the file system's own blocks are
+	var st unix.Stat_t
+	err := unix.Fstat(int(file.OS().Fd()), &st)
+	return st.Blocks * block, fault.Wrap(err, "%s", file.Name())
+}
+
+// Check examines the structure of the image at path: its checksums and tables, not the disk's content. It opens no other file. report is called for
+// each finding.
+func (f Formats) Check(ctx context.Context, path string, o OpenOptions, report func(image.Finding)) (err error) {
+	file, err := openLocal(path)
+	if err != nil {
+		return err
+	}
+	o.InfoOnly, o.Refs = true, nil
+	r, err := f.open(file, o)
+	if err != nil {
+		return errors.Join(fault.Wrap(err, "%s", path), file.Close())
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	c, ok := r.(image.Checker)
+	if !ok {
+		return image.Unsupportedf("%s: the format %s has no structure to check", path, r.Info().Format)
+	}
+	return engine.Protect(func() error { return c.Check(ctx, report) })
 }
 
 // OpenFile opens an image that is not a local file. The Reader owns file, unless an error is returned.

@@ -1,6 +1,8 @@
 package converters
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"os"
 	"sync/atomic"
@@ -8,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hyperplane-project/hyperplane/converters/image"
+	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
 // guard counts what is written to an output and ends it at a limit.
@@ -75,3 +78,21 @@ func (g *guard) grow(end int64) {
 }
 
 func (g *guard) size() int64 { return g.end.Load() }
+
+// digest reads the output again.
+func (g *guard) digest(ctx context.Context) (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	buf := make([]byte, step)
+	for off := int64(0); off < g.size(); off += step {
+		if err := ctx.Err(); err != nil {
+			return sum, err
+		}
+		p := buf[:min(step, g.size()-off)]
+		if err := readAt(g, p, off); err != nil {
+			return sum, fault.Wrap(err, "read the output back for its digest")
+		}
+		h.Write(p)
+	}
+	h.Sum(sum[:0])
+	return sum, nil
+}

@@ -21,7 +21,7 @@ func TestDetect(t *testing.T) {
 	disk := imagetest.RandomDisk(4, 1_000_448)
 	for name, target := range targets() {
 		path, _ := convert(t, converters.Source{Reader: disk}, target, converters.Options{})
-		info, err := all.Formats().Inspect(path)
+		info, err := all.Formats().Inspect(path, converters.OpenOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestForeign(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := all.Formats().Inspect(path); !errors.Is(err, image.ErrUnsupported) {
+		if _, err := all.Formats().Inspect(path, converters.OpenOptions{}); !errors.Is(err, image.ErrUnsupported) {
 			t.Errorf("%s: %v, want ErrUnsupported", name, err)
 		}
 		r, err := all.Formats().Open(t.Context(), path, converters.OpenOptions{Format: "raw"})
@@ -122,7 +122,7 @@ func TestInspectOpensOneFile(t *testing.T) {
 	overlay := filepath.Join(dir, "overlay.qcow2")
 	imagetest.Qemu(t, "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "secret", overlay, "1M")
 	for _, path := range []string{flat, overlay} {
-		if _, err := all.Formats().Inspect(path); !errors.Is(err, image.ErrReference) || !strings.Contains(err.Error(), "secret") {
+		if _, err := all.Formats().Inspect(path, converters.OpenOptions{}); !errors.Is(err, image.ErrReference) || !strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, want ErrReference that names the file", path, err)
 		}
 	}

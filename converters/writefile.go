@@ -14,42 +14,40 @@ import (
 // WriteFile makes the file at path with what write puts into it, or nothing at all: write gets a new file with a hidden name beside path, readable by its
 // owner only, which is synced and renamed when write has succeeded, and removed when anything fails. An existing file is replaced only with force; without, an
 // error with code AlreadyExists is returned, even if the file appears while write runs.
-func WriteFile(ctx context.Context, path string, force bool, write func(ctx context.Context, f *os.File) error) (err error) {
+func WriteFile(ctx context.Context, path string, force bool, write func(ctx context.Context, f *os.File) error) error {
+	return WriteFiles(ctx, path, WriteOptions{Force: force}, func(ctx context.Context, files *Files) error { return write(ctx, files.Main()) })
+}
+
+// WriteOptions says how files are made.
+type WriteOptions struct {
+	// Force replaces existing files.
+	Force bool
+	// Resume keeps what a failed run has written, under PartialName, and gives it to the next one.
+	Resume bool
+}
+
+// WriteFiles is WriteFile for an image that may consist of several files: all get their names, or none.
+func WriteFiles(ctx context.Context, path string, o WriteOptions, write func(ctx context.Context, files *Files) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
-	}
-	if _, err := os.Lstat(path); err == nil && !force {
-		return fault.New(fault.AlreadyExists, "%s: exists already; remove it or choose another name", path)
 	}
 	dir, name := filepath.Split(path)
 	if dir == "" {
 		dir = "."
 	}
-	f, err := os.CreateTemp(dir, "."+name+".partial-*")
-	if err != nil {
-		return fault.Wrap(err, "%s: make a temporary file", path)
-	}
+	s := &Files{dir: dir, force: o.Force, resume: o.Resume}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, ignore(f.Close(), os.ErrClosed), ignore(os.Remove(f.Name()), os.ErrNotExist))
+			err = errors.Join(err, s.discard())
 		}
 	}()
-	if err := write(ctx, f); err != nil {
-		return fault.Wrap(err, "%s", path)
-	}
-	if err := f.Sync(); err != nil {
-		return fault.Wrap(err, "%s: sync", path)
-	}
-	if err := f.Close(); err != nil {
-		return fault.Wrap(err, "%s: close", path)
-	}
-	if err := ctx.Err(); err != nil {
+	if _, err := s.add(name); err != nil {
 		return err
 	}
-	if err := publish(f.Name(), path, force); err != nil {
-		return fault.Wrap(err, "%s: give the finished file its name", path)
+	if err := write(ctx, s); err != nil {
+		return fault.Wrap(err, "%s", path)
 	}
-	return syncDir(dir)
+	return fault.Wrap(s.finish(ctx), "%s", path)
 }
 
 // ignore drops an error of the given kind.

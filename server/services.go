@@ -14,6 +14,7 @@ import (
 	adminv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/admin/v1"
 	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/internal/enumtext"
 	"github.com/hyperplane-project/hyperplane/server/config"
 	"github.com/hyperplane-project/hyperplane/server/console"
 	"github.com/hyperplane-project/hyperplane/server/feed"
@@ -78,7 +79,7 @@ func (s *services) newJobs(ctx context.Context, cfg config.Config, d Deps, st st
 	if err != nil {
 		return err
 	}
-	format := diskFormat(cfg.DefaultFormat)
+	format := defaultFormat(cfg.DefaultFormat)
 	sources := &job.Sources{
 		Log: d.Log, Providers: d.Providers, DefaultPassword: string(cfg.Password), DefaultCAFile: cfg.CAFile, Parallel: cfg.DownloadWorkers,
 		Default: &exportv1.Source{
@@ -101,15 +102,10 @@ func (s *services) newJobs(ctx context.Context, cfg config.Config, d Deps, st st
 	return nil
 }
 
-func diskFormat(name string) exportv1.DiskFormat {
-	switch name {
-	case "raw":
-		return exportv1.DiskFormat_DISK_FORMAT_RAW
-	case "vmdk":
-		return exportv1.DiskFormat_DISK_FORMAT_VMDK
-	default:
-		return exportv1.DiskFormat_DISK_FORMAT_QCOW2
-	}
+// defaultFormat returns the format that the configuration names; it was checked when it was read.
+func defaultFormat(name string) exportv1.DiskFormat {
+	f, _ := enumtext.Parse[exportv1.DiskFormat](name)
+	return f
 }
 
 func subnets(cfg config.Config) []network.Subnet {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,7 +15,6 @@ import (
 	"github.com/hyperplane-project/hyperplane/clients/cli/progress"
 	"github.com/hyperplane-project/hyperplane/converters"
 	convertersall "github.com/hyperplane-project/hyperplane/converters/all"
-	"github.com/hyperplane-project/hyperplane/converters/image"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/providers"
 	providersall "github.com/hyperplane-project/hyperplane/providers/all"
@@ -107,58 +105,4 @@ func (e *engine) Export(ctx context.Context, x exporter.Export) (exporter.Export
 		})
 	}
 	return res, nil
-}
-
-// Convert implements exporter.Engine.
-func (e *engine) Convert(ctx context.Context, c exporter.Convert) (res exporter.Converted, err error) {
-	src, err := e.formats.Open(ctx, c.Source, converters.OpenOptions{Format: c.From})
-	if err != nil {
-		return res, err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	target := converters.Target{Format: c.To, ClusterSize: c.ClusterSize, Level: c.Level, Name: filepath.Base(c.Target)}
-	if c.Compress != "none" {
-		target.Compression = c.Compress
-	}
-	options := converters.Options{
-		Workers: c.Workers, Trust: c.Trust, SHA256: true, MaxOutput: c.MaxOutput,
-		Progress: func(p converters.Progress) {
-			c.Progress(progress.State{Phase: "converting", Done: uint64(p.Virtual), Total: uint64(p.VirtualSize)})
-		},
-	}
-	var result converters.Result
-	err = converters.WriteFile(ctx, c.Target, c.Force, func(ctx context.Context, f *os.File) error {
-		target.Out = f
-		var err error
-		result, err = e.formats.Convert(ctx, converters.Source{Reader: src}, target, options)
-		return err
-	})
-	if err != nil {
-		return res, err
-	}
-	st, err := os.Stat(c.Target)
-	if err != nil {
-		return res, fault.Wrap(err, "target")
-	}
-	return exporter.Converted{
-		Path: c.Target, Size: st.Size(), VirtualSize: result.VirtualSize, DataBytes: result.Data, ContentSHA256: hex.EncodeToString(result.SHA256[:]),
-	}, nil
-}
-
-// Inspect implements exporter.Engine.
-func (e *engine) Inspect(path string) (image.Info, error) { return e.formats.Inspect(path) }
-
-// Compare implements exporter.Engine.
-func (e *engine) Compare(ctx context.Context, a, b string) (at int64, err error) {
-	ra, err := e.formats.Open(ctx, a, converters.OpenOptions{})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, ra.Close()) }()
-	rb, err := e.formats.Open(ctx, b, converters.OpenOptions{})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, rb.Close()) }()
-	return converters.Compare(ctx, ra, rb)
 }

@@ -4,6 +4,7 @@ package all
 import (
 	"github.com/hyperplane-project/hyperplane/converters"
 	"github.com/hyperplane-project/hyperplane/converters/internal/foreign"
+	"github.com/hyperplane-project/hyperplane/converters/ova"
 	"github.com/hyperplane-project/hyperplane/converters/qcow2"
 	"github.com/hyperplane-project/hyperplane/converters/raw"
 	"github.com/hyperplane-project/hyperplane/converters/vmdk"
@@ -14,6 +15,7 @@ func Formats() converters.Formats {
 	f := converters.Formats{
 		qcow2.Format(),
 		vmdk.Format(),
+		ova.Format(vmdk.Format(), qcow2.Format()),
 	}
 	f = append(f, foreign.Formats()...)
 	return append(f, raw.Format())

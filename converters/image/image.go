@@ -42,6 +42,8 @@ type Info struct {
 	VirtualSize int64
 	// FileSize is the size of the image's own file in bytes, or -1 if unknown (a stream).
 	FileSize int64
+	// Allocated is how much room the file takes on its file system, in bytes; 0 if that is not known. It is filled in by package converters.
+	Allocated int64
 	// ClusterSize is the unit of allocation in bytes; 0 for raw.
 	ClusterSize int64
 	// Compression is "", "zlib" or "zstd".
@@ -61,11 +63,12 @@ type Info struct {
 
 // Snapshot is an earlier state of the disk that is kept inside the image.
 type Snapshot struct {
-	ID, Name string
+	ID   string `json:"id"`
+	Name string `json:"name"`
 	// Size is the disk's size at that time, in bytes.
-	Size int64
+	Size int64 `json:"size"`
 	// Time is when it was taken, in seconds since 1970.
-	Time int64
+	Time int64 `json:"time"`
 }
 
 // Reference is another file an image names.

@@ -56,10 +56,10 @@ type Restorer interface {
 	Restore(off int64, size int) error
 }
 
-// Zeroer is a Placer of a format that can say "zeros here, whatever the backing file has".
+// Zeroer is a Writer of a format that can say "zeros here, whatever the backing file has".
 type Zeroer interface {
-	Placer
-	// PlaceZeros makes the units of [off, off+n) read as zeros. It is called like Place, for units that were not placed.
+	Writer
+	// PlaceZeros makes the units of [off, off+n) read as zeros. It is called like Place or Append, for units that have no content.
 	PlaceZeros(off, n int64) error
 }
 

@@ -18,6 +18,35 @@ func Of(e interface {
 	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(e.String(), prefix)), "_", " ")
 }
 
+// Parse returns the value that Of calls text, and whether there is one. The unspecified value has no word.
+func Parse[E interface {
+	~int32
+	protoreflect.Enum
+	String() string
+}](text string) (E, bool) {
+	var zero E
+	values := zero.Descriptor().Values()
+	for i := range values.Len() {
+		e := E(values.Get(i).Number())
+		if e != zero && Of(e) == text {
+			return e, true
+		}
+	}
+	return zero, false
+}
+
+// Words returns what Of says for all values but the unspecified one, in their order.
+func Words(d protoreflect.EnumDescriptor) []string {
+	prefix := snake(string(d.Name())) + "_"
+	var words []string
+	for i := range d.Values().Len() {
+		if v := d.Values().Get(i); v.Number() != 0 {
+			words = append(words, strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(string(v.Name()), prefix)), "_", " "))
+		}
+	}
+	return words
+}
+
 // snake turns CamelCase into SNAKE_CASE.
 func snake(camel string) string {
 	var b strings.Builder

@@ -12,12 +12,14 @@ import (
 )
 
 // The URIs that name a disk's format in a descriptor. The first is from VMware's specification; those of qcow2 and raw have no owner and
-// are what oVirt and the tools around it write; that of VHD is VirtualBox's.
+// are what oVirt and the tools around it write; those of VHD and VDI are VirtualBox's; that of VHDX is its specification, as the standard wants.
 const (
 	FormatStreamVMDK = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
 	FormatQCOW2      = "http://www.gnome.org/~markmc/qcow-image-format.html"
 	FormatRaw        = "http://en.wikipedia.org/wiki/Byte"
 	FormatVHD        = "http://go.microsoft.com/fwlink/?LinkId=137171"
+	FormatVHDX       = "https://learn.microsoft.com/openspecs/windows_protocols/ms-vhdx"
+	FormatVDI        = "http://www.virtualbox.org/"
 )
 
 // File is an exported disk: a file that lies beside the descriptor.

@@ -207,7 +207,7 @@ func (c *Config) Validate() error {
 		"log_format":        {c.LogFormat, []string{"text", "json"}},
 		"hypervisor.driver": {c.Hypervisor.Driver, []string{"libvirt", "fake"}},
 		"hypervisor.accel":  {c.Hypervisor.Accel, []string{"auto", "kvm", "tcg"}},
-		"default_format":    {c.DefaultFormat, []string{"qcow2", "raw", "vmdk"}},
+		"default_format":    {c.DefaultFormat, []string{"qcow2", "raw", "vmdk", "vhd", "vhdx", "vdi"}},
 	} {
 		if !slices.Contains(check.allowed, check.value) {
 			return fault.New(fault.InvalidArgument, "%s: %q is not one of %s", key, check.value, strings.Join(check.allowed, ", "))

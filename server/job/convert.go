@@ -1,14 +1,17 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 
 	"github.com/hyperplane-project/hyperplane/converters"
+	"github.com/hyperplane-project/hyperplane/converters/image"
 	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
 	"github.com/hyperplane-project/hyperplane/internal/enumtext"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
@@ -28,7 +31,11 @@ type Converts struct {
 }
 
 func (c *Converts) prepare(spec *exportv1.ConvertSpec) error {
-	for field, path := range map[string]*string{"source_path": &spec.SourcePath, "target_path": &spec.TargetPath} {
+	paths := map[string]*string{"source_path": &spec.SourcePath, "target_path": &spec.TargetPath}
+	if spec.GetBackingPath() != "" {
+		paths["backing_path"] = &spec.BackingPath
+	}
+	for field, path := range paths {
 		if !filepath.IsAbs(*path) {
 			return fault.New(fault.InvalidArgument, "spec.convert.%s: %q is not an absolute path", field, *path)
 		}
@@ -37,48 +44,75 @@ func (c *Converts) prepare(spec *exportv1.ConvertSpec) error {
 	if spec.GetFormat() == exportv1.DiskFormat_DISK_FORMAT_UNSPECIFIED {
 		spec.Format = c.DefaultFormat
 	}
+	if backing := spec.GetBackingPath(); backing != "" && filepath.Dir(backing) != filepath.Dir(spec.GetTargetPath()) {
+		return fault.New(fault.InvalidArgument, "spec.convert.backing_path: %s is not in the target's folder, where it is looked for later", backing)
+	}
+	if spec.GetClusterSize() > math.MaxInt64 || spec.GetMaxOutputBytes() > math.MaxInt64 {
+		return fault.New(fault.InvalidArgument, "spec.convert: cluster_size and max_output_bytes must be below 2^63")
+	}
 	if _, err := os.Lstat(spec.GetTargetPath()); err == nil {
 		return fault.New(fault.AlreadyExists, "spec.convert.target_path: %s exists already; remove it or choose another name", spec.GetTargetPath())
 	}
 	return nil
 }
 
-func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec) (*exportv1.JobResult, error) {
+func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec) (_ *exportv1.JobResult, err error) {
 	t.Log(slog.LevelInfo, "converting %s to %s", spec.GetSourcePath(), enumtext.Of(spec.GetFormat()))
 	if t.Job.GetResumes() > 0 {
 		if err := removePartial(spec.GetTargetPath()); err != nil {
 			return nil, err
 		}
 	}
-	src, err := c.Formats.Open(ctx, spec.GetSourcePath(), converters.OpenOptions{Format: spec.GetSourceFormat()})
+	src, err := c.Formats.Open(ctx, spec.GetSourcePath(), converters.OpenOptions{
+		Format: spec.GetSourceFormat(), SameFolder: spec.GetSameFolderReferences(),
+		OpenOptions: image.OpenOptions{Snapshot: spec.GetSnapshot(), Member: spec.GetMember()},
+	})
 	if err != nil {
 		return nil, err
 	}
-	var result converters.Result
-	err = converters.WriteFile(ctx, spec.GetTargetPath(), false, func(ctx context.Context, f *os.File) error {
-		target := converters.Target{Format: enumtext.Of(spec.GetFormat()), Out: f, Name: filepath.Base(spec.GetTargetPath())}
-		if spec.GetCompress() && spec.GetFormat() == exportv1.DiskFormat_DISK_FORMAT_QCOW2 {
-			target.Compression = "zlib"
+	defer func() { err = errors.Join(err, src.Close()) }()
+	for _, w := range src.Info().Warnings {
+		t.Log(slog.LevelWarn, "%s", w)
+	}
+	target := convertTarget(spec)
+	if spec.GetBackingPath() != "" {
+		backing, err := c.Formats.Open(ctx, spec.GetBackingPath(), converters.OpenOptions{SameFolder: spec.GetSameFolderReferences()})
+		if err != nil {
+			return nil, err
 		}
-		var err error
+		defer func() { err = errors.Join(err, backing.Close()) }()
+		target.Backing = &converters.Backing{Name: filepath.Base(spec.GetBackingPath()), Format: backing.Info().Format, Reader: backing}
+	}
+	var result converters.Result
+	err = converters.WriteFiles(ctx, spec.GetTargetPath(), converters.WriteOptions{}, func(ctx context.Context, files *converters.Files) (err error) {
+		target.Out, target.Sibling = files.Main(), files.Sibling
 		result, err = c.Formats.Convert(ctx, converters.Source{Reader: src}, target, converters.Options{
-			SHA256: true, MaxRatio: maxRatio, MaxVirtualSize: maxVirtualSize, Progress: func(p converters.Progress) { t.Progress(convertProgress(p)) },
+			SHA256: true, MaxRatio: maxRatio, MaxVirtualSize: maxVirtualSize, MaxOutput: int64(spec.GetMaxOutputBytes()),
+			Progress: func(p converters.Progress) { t.Progress(convertProgress(p)) },
 		})
 		return err
 	})
-	if err = errors.Join(err, src.Close()); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	st, err := os.Stat(spec.GetTargetPath())
-	if err != nil {
-		return nil, fault.Wrap(err, "target")
-	}
 	return &exportv1.JobResult{
-		OutputDirectory: filepath.Dir(spec.GetTargetPath()), TotalBytes: uint64(st.Size()), ExportMethod: "convert",
+		OutputDirectory: filepath.Dir(spec.GetTargetPath()), TotalBytes: uint64(result.FileSize), ExportMethod: "convert",
 		Files: []*exportv1.OutputFile{{
-			Path: spec.GetTargetPath(), Size: uint64(st.Size()), ContentSha256: hex.EncodeToString(result.SHA256[:]), Format: enumtext.Of(spec.GetFormat()),
+			Path: spec.GetTargetPath(), Size: uint64(result.FileSize), ContentSha256: hex.EncodeToString(result.SHA256[:]), Format: enumtext.Of(spec.GetFormat()),
 		}},
 	}, nil
+}
+
+// convertTarget returns what the spec says about the target's format.
+func convertTarget(spec *exportv1.ConvertSpec) converters.Target {
+	target := converters.Target{
+		Format: enumtext.Of(spec.GetFormat()), Variant: spec.GetVariant(), Compression: spec.GetCompression(), Level: int(spec.GetLevel()),
+		ClusterSize: int64(spec.GetClusterSize()), Name: filepath.Base(spec.GetTargetPath()),
+	}
+	if spec.GetCompress() && target.Compression == "" && spec.GetFormat() == exportv1.DiskFormat_DISK_FORMAT_QCOW2 {
+		target.Compression = "zlib"
+	}
+	return target
 }
 
 // removePartial removes what a run that was killed left beside the target.
@@ -123,13 +157,17 @@ func (s *Images) InspectImage(_ context.Context, req *exportv1.InspectImageReque
 	if !filepath.IsAbs(req.GetPath()) {
 		return nil, fault.New(fault.InvalidArgument, "path: %q is not an absolute path", req.GetPath())
 	}
-	info, err := s.Formats.Inspect(req.GetPath())
+	info, err := s.Formats.Inspect(req.GetPath(), converters.OpenOptions{})
 	if err != nil {
 		return nil, err
 	}
 	res := &exportv1.InspectImageResponse{
 		Format: info.Format, Variant: info.Variant, VirtualSize: uint64(info.VirtualSize), FileSize: uint64(info.FileSize),
 		ClusterSize: uint64(info.ClusterSize), Compression: info.Compression, Warnings: info.Warnings,
+		Members: info.Members,
+	}
+	for _, snapshot := range info.Snapshots {
+		res.Snapshots = append(res.Snapshots, cmp.Or(snapshot.Name, snapshot.ID))
 	}
 	for _, r := range info.References {
 		res.References = append(res.References, r.Kind+": "+r.Name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,7 +110,7 @@ func (a *app) jobSubmit() *cobra.Command {
 	s.StringVar(&vm, "vm", "", "the VM's `path`, name or key at the source")
 	_ = c.MarkFlagRequired("vm") // the flag was just made
 	s.StringVar(&name, "name", "", "name of the job, for people")
-	s.StringVar(&format, "format", "", "qcow2, raw or vmdk (default: the server's)")
+	s.StringVar(&format, "format", "", "qcow2, raw, vmdk, vhd, vhdx or vdi (default: the server's)")
 	s.BoolVar(&compress, "compress", false, "compress the disks, where the format can")
 	s.BoolVar(&quiesce, "quiesce", false, "ask the guest of a running VM to flush its file systems first")
 	s.StringVar(&dir, "output-dir", "", "`directory` on the server's host")
@@ -125,18 +126,14 @@ func (a *app) jobSubmit() *cobra.Command {
 }
 
 func parseFormat(name string) (exportv1.DiskFormat, error) {
-	switch name {
-	case "":
+	if name == "" {
 		return exportv1.DiskFormat_DISK_FORMAT_UNSPECIFIED, nil
-	case "qcow2":
-		return exportv1.DiskFormat_DISK_FORMAT_QCOW2, nil
-	case "raw":
-		return exportv1.DiskFormat_DISK_FORMAT_RAW, nil
-	case "vmdk":
-		return exportv1.DiskFormat_DISK_FORMAT_VMDK, nil
-	default:
-		return 0, fault.New(fault.InvalidArgument, "--format: %q is not qcow2, raw or vmdk", name)
 	}
+	f, ok := enumtext.Parse[exportv1.DiskFormat](strings.ToLower(name))
+	if !ok {
+		return 0, fault.New(fault.InvalidArgument, "--format: %q is not one of %s", name, strings.Join(enumtext.Words(f.Descriptor()), ", "))
+	}
+	return f, nil
 }
 
 func (a *app) jobList() *cobra.Command {

@@ -97,7 +97,7 @@ func (a *app) exportCommand() *cobra.Command {
 	s := c.Flags()
 	s.StringVar(&e.VM, "vm", "", "the VM's `path`, name or key at the source")
 	s.StringVar(&e.Output, "output", ".", "`folder` in which the VM's folder is made")
-	s.StringVar(&e.Format, "format", "qcow2", "qcow2, raw or vmdk")
+	s.StringVar(&e.Format, "format", "qcow2", "qcow2, raw, vmdk, vhd, vhdx or vdi")
 	s.StringVar(&e.ManifestHash, "manifest-hash", "sha256", "hash of the manifest: sha1, sha256 or sha512; none = no OVF and no manifest")
 	s.BoolVar(&e.Compress, "compress", false, "compress the disks, where the format can")
 	s.BoolVar(&e.Quiesce, "quiesce", false, "ask the guest of a running VM to flush its file systems first")

@@ -52,34 +52,21 @@ type Exported struct {
 	Files  []File `json:"files"`
 }
 
-// Convert is a conversion to do.
-type Convert struct {
-	Source, From, Target, To string
-	Compress                 string
-	Level, Workers           int
-	ClusterSize, MaxOutput   int64
-	Force, Trust             bool
-	Progress                 func(progress.State)
-}
-
-// Converted is what a conversion made.
-type Converted struct {
-	Path          string `json:"path"`
-	Size          int64  `json:"size"`
-	VirtualSize   int64  `json:"virtual_size"`
-	DataBytes     int64  `json:"data_bytes"`
-	ContentSHA256 string `json:"content_sha256"`
-}
-
 // Engine does the work.
 type Engine interface {
 	Export(ctx context.Context, e Export) (Exported, error)
 	List(ctx context.Context, provider string, s driver.Settings, pattern string) ([]driver.VM, error)
 	Get(ctx context.Context, provider string, s driver.Settings, vm string) (driver.VM, error)
 	Convert(ctx context.Context, c Convert) (Converted, error)
-	Inspect(path string) (image.Info, error)
+	// Inspect describes an image without opening another file.
+	Inspect(img Image) (image.Info, error)
 	// Compare returns the offset of the first difference, or -1.
-	Compare(ctx context.Context, a, b string) (int64, error)
+	Compare(ctx context.Context, a, b Image) (int64, error)
+	// Check examines an image's structure and calls report for what it finds.
+	Check(ctx context.Context, img Image, report func(image.Finding)) error
+	// Readable and Writable are the names of disk formats.
+	Readable() []string
+	Writable() []string
 	Providers() []string
 }
 
@@ -102,14 +89,15 @@ func New(engine Engine, getenv func(string) string) *cobra.Command {
 The source is given by flags or by GOVC_URL, GOVC_USERNAME, GOVC_PASSWORD, GOVC_INSECURE and GOVC_TLS_CA_CERTS. A password is never
 taken from the command line, where others could see it.
 
-` + exit.Help + ` compare: 1 = the images differ.`,
+` + exit.Help + `
+compare: 0 the same content, 1 different, 2 could not be compared. check: 0 nothing found, 1 something found, 2 could not be examined.`,
 		Version:      version.Text(),
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fault.As(fault.InvalidArgument, err, "flags") })
 	c.PersistentFlags().StringVar(&a.progress, "progress", "auto", "how progress is shown: auto, bar, plain or none")
 	a.format.Bind(c, "print") // --output is where an export goes
-	c.AddCommand(a.exportCommand(), a.listCommand(), a.infoCommand(), a.convertCommand(), a.inspectCommand(), a.compareCommand())
+	c.AddCommand(a.exportCommand(), a.listCommand(), a.infoCommand(), a.convertCommand(), a.inspectCommand(), a.compareCommand(), a.checkCommand())
 	for _, sub := range c.Commands() {
 		if check := sub.Args; check != nil {
 			sub.Args = func(c *cobra.Command, args []string) error {

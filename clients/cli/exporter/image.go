@@ -1,126 +1,110 @@
 package exporter
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"github.com/hyperplane-project/hyperplane/clients/cli/output"
-	"github.com/hyperplane-project/hyperplane/converters/image"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/internal/units"
 )
 
-func (a *app) convertCommand() *cobra.Command {
-	var v Convert
-	var cluster, maxOutput string
-	c := &cobra.Command{
-		Use: "convert SOURCE TARGET", Short: "Convert a disk image", Args: cobra.ExactArgs(2),
-		Example: `  hyperexport convert disk.vmdk disk.qcow2 --to qcow2
-  hyperexport convert disk.vmdk disk.qcow2 --to qcow2 --compress zlib`,
-		RunE: func(c *cobra.Command, args []string) error {
-			v.Source, v.Target = args[0], args[1]
-			for text, into := range map[*string]*int64{&cluster: &v.ClusterSize, &maxOutput: &v.MaxOutput} {
-				if *text == "" {
-					continue
-				}
-				n, err := units.ParseBytes(*text)
-				if err != nil {
-					return err
-				}
-				*into = int64(n)
-			}
-			d, err := a.display(c)
-			if err != nil {
-				return err
-			}
-			defer d.Close()
-			v.Progress = d.Update
-			res, err := a.engine.Convert(c.Context(), v)
-			d.Close()
-			if err != nil {
-				return err
-			}
-			return output.WriteValue(c.OutOrStdout(), a.format, res, func() output.Rows {
-				var r output.Rows
-				r.Add("File", res.Path)
-				r.Add("Size", units.Bytes(uint64(res.Size)))
-				r.Add("Virtual size", units.Bytes(uint64(res.VirtualSize)))
-				r.Add("Content SHA-256", res.ContentSHA256)
-				return r
-			})
-		},
-	}
+// Image is a disk image to read.
+type Image struct {
+	// Path is the file; Format its format, empty to find it by looking.
+	Path, Format string
+	// SameFolder allows it to have other files, in its own folder.
+	SameFolder bool
+	// Snapshot, Member and SizeRule are as in image.OpenOptions; IgnoreChecksums is its Force.
+	Snapshot, Member, SizeRule string
+	IgnoreChecksums            bool
+}
+
+// The policies for other files that an image names.
+const (
+	refsDeny       = "deny"
+	refsSameFolder = "samedir"
+)
+
+// imageFlags are the flags of every command that reads images.
+type imageFlags struct {
+	refs, sizeRule   string
+	snapshot, member string
+	ignoreChecksums  bool
+}
+
+func (f *imageFlags) bind(c *cobra.Command) {
 	s := c.Flags()
-	s.StringVar(&v.To, "to", "", "format of the target: qcow2, raw or vmdk")
-	_ = c.MarkFlagRequired("to") // the flag was just made
-	s.StringVar(&v.From, "from", "", "format of the source (default: found by looking)")
-	s.StringVar(&v.Compress, "compress", "none", "none or zlib")
-	s.IntVar(&v.Level, "level", 0, "compression level, 1 (fastest) to 9")
-	s.IntVar(&v.Workers, "workers", 0, "number of workers (default: one for each processor)")
-	s.StringVar(&cluster, "cluster-size", "", "`size` of a cluster of the target")
-	s.StringVar(&maxOutput, "max-output", "", "fail if the target would get larger than this `size`")
-	s.BoolVar(&v.Force, "force", false, "replace the target if it exists")
-	s.BoolVar(&v.Trust, "trust-compressed", false, "pass compressed data on without checking it")
-	return c
+	s.StringVar(&f.refs, "refs", refsDeny, "other files that an image names (backing file, parent, extents): deny, or samedir for files of its own folder")
+	s.StringVar(&f.sizeRule, "vhd-size", "", "which size of a VHD is believed: current or geometry (default: by the program that made it)")
+	s.BoolVar(&f.ignoreChecksums, "ignore-checksums", false, "read a VHD none of whose checksums is right")
+	complete(c, "refs", refsDeny, refsSameFolder)
+	complete(c, "vhd-size", "current", "geometry")
 }
 
-func (a *app) inspectCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "inspect IMAGE", Short: "Describe a disk image; opens only that file and reads at most 1 MiB of it", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			info, err := a.engine.Inspect(args[0])
-			if err != nil {
-				return err
-			}
-			return output.WriteValue(c.OutOrStdout(), a.format, inspected(args[0], info), func() output.Rows { return infoRows(info) })
-		},
-	}
+// bindContent adds the flags that choose one of several disks in a file.
+func (f *imageFlags) bindContent(s *pflag.FlagSet) {
+	s.StringVar(&f.snapshot, "snapshot", "", "read the internal snapshot of this id or `name` (qcow2)")
+	s.StringVar(&f.member, "member", "", "read this `file` of an archive (ova) that has several disks")
 }
 
-// inspection is what programs read of an image.
-type inspection struct {
-	Path        string            `json:"path"`
-	Format      string            `json:"format"`
-	Variant     string            `json:"variant,omitempty"`
-	VirtualSize int64             `json:"virtual_size"`
-	FileSize    int64             `json:"file_size"`
-	ClusterSize int64             `json:"cluster_size,omitempty"`
-	Compression string            `json:"compression,omitempty"`
-	References  []image.Reference `json:"references,omitempty"`
-	Warnings    []string          `json:"warnings,omitempty"`
+func (f *imageFlags) image(path, format string) (Image, error) {
+	img := Image{
+		Path: path, Format: formatName(format), Snapshot: f.snapshot, Member: f.member, SizeRule: f.sizeRule, IgnoreChecksums: f.ignoreChecksums,
+	}
+	switch f.refs {
+	case refsDeny:
+	case refsSameFolder:
+		img.SameFolder = true
+	default:
+		return img, fault.New(fault.InvalidArgument, "--refs: %q is not %s or %s", f.refs, refsDeny, refsSameFolder)
+	}
+	switch f.sizeRule {
+	case "", "current", "geometry":
+	default:
+		return img, fault.New(fault.InvalidArgument, "--vhd-size: %q is not current or geometry", f.sizeRule)
+	}
+	return img, nil
 }
 
-func inspected(path string, i image.Info) inspection {
-	return inspection{path, i.Format, i.Variant, i.VirtualSize, i.FileSize, i.ClusterSize, i.Compression, i.References, i.Warnings}
+// formatName returns Hyperplane's name of a format: users of qemu-img call vhd vpc.
+func formatName(s string) string {
+	s = strings.ToLower(s)
+	if s == "vpc" {
+		return "vhd"
+	}
+	return s
 }
 
-func infoRows(i image.Info) output.Rows {
-	var r output.Rows
-	r.Add("Format", strings.TrimSpace(i.Format+" "+i.Variant))
-	r.Add("Virtual size", fmt.Sprintf("%s (%d bytes)", units.Bytes(uint64(i.VirtualSize)), i.VirtualSize))
-	r.Add("File size", units.Bytes(uint64(i.FileSize)))
-	if i.ClusterSize > 0 {
-		r.Add("Cluster size", units.Bytes(uint64(i.ClusterSize)))
+// complete offers words for a flag.
+func complete(c *cobra.Command, flag string, words ...string) {
+	_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // the flag was just made
+}
+
+// parseSize reads a flag's size; empty is 0.
+func parseSize(flag, text string) (int64, error) {
+	if text == "" {
+		return 0, nil
 	}
-	if i.Compression != "" {
-		r.Add("Compression", i.Compression)
-	}
-	for _, ref := range i.References {
-		r.Add("Refers to", ref.Kind+" "+ref.Name)
-	}
-	for _, w := range i.Warnings {
-		r.Add("Warning", w)
-	}
-	return r
+	n, err := units.ParseBytes(text)
+	return int64(n), fault.Wrap(err, "--%s", flag)
 }
 
 func (a *app) compareCommand() *cobra.Command {
-	return &cobra.Command{
+	var f imageFlags
+	var formatA, formatB string
+	c := &cobra.Command{
 		Use: "compare A B", Short: "Compare the content of two disk images", Args: cobra.ExactArgs(2),
+		Long: `compare reads two disk images of any format and says whether a machine would see the same disk. Of two disks of different size the
+rest of the larger one must be zeros.
+
+Exit code: 0 the same content, 1 different, 2 the images could not be compared.`,
+		Example: `  hyperexport compare disk.vmdk disk.qcow2`,
 		RunE: func(c *cobra.Command, args []string) error {
-			at, err := a.engine.Compare(c.Context(), args[0], args[1])
+			at, err := a.compare(c.Context(), f, args, formatA, formatB)
 			if err != nil {
 				return fault.As(fault.InvalidArgument, err, "compare")
 			}
@@ -131,4 +115,22 @@ func (a *app) compareCommand() *cobra.Command {
 			return err
 		},
 	}
+	f.bind(c)
+	c.Flags().StringVar(&formatA, "format-a", "", "format of A (default: found by looking)")
+	c.Flags().StringVar(&formatB, "format-b", "", "format of B")
+	complete(c, "format-a", a.engine.Readable()...)
+	complete(c, "format-b", a.engine.Readable()...)
+	return c
+}
+
+func (a *app) compare(ctx context.Context, f imageFlags, paths []string, formatA, formatB string) (int64, error) {
+	imgA, err := f.image(paths[0], formatA)
+	if err != nil {
+		return 0, err
+	}
+	imgB, err := f.image(paths[1], formatB)
+	if err != nil {
+		return 0, err
+	}
+	return a.engine.Compare(ctx, imgA, imgB)
 }

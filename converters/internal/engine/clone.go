@@ -20,11 +20,11 @@ type cloner struct {
 // copy_file_range is not used in its place: where it does not clone it is no faster than reading and writing.
 func newCloner(ctx context.Context, c *copier) (*cloner, error) {
 	to, can := c.out.(image.CloneOutput)
-	if !can || c.placer == nil || c.alloc%cloneBlock != 0 {
+	if !can || c.placer == nil || c.opts.Base != nil || c.opts.Replay != nil || c.alloc%cloneBlock != 0 {
 		return nil, nil
 	}
 	k := &cloner{to: to, size: c.size}
-	for e, err := range c.extents(ctx) {
+	for e, err := range c.extents(ctx, 0) {
 		if err != nil {
 			return nil, err
 		}

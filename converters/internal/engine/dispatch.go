@@ -10,20 +10,21 @@ import (
 
 // feed hands windows to the workers and links each to the one before it.
 type feed struct {
-	windows       chan *window
-	place, digest chan struct{}
+	windows               chan *window
+	place, digest, commit chan struct{}
 }
 
 func newFeed() *feed {
 	first := make(chan struct{})
 	close(first)
-	return &feed{windows: make(chan *window), place: first, digest: first}
+	return &feed{windows: make(chan *window), place: first, digest: first, commit: first}
 }
 
 func (f *feed) send(ctx context.Context, w *window) error {
 	w.place, w.placed = f.place, make(chan struct{})
 	w.digest, w.hashed = f.digest, make(chan struct{})
-	f.place, f.digest = w.placed, w.hashed
+	w.commit, w.committed = f.commit, make(chan struct{})
+	f.place, f.digest, f.commit = w.placed, w.hashed, w.committed
 	select {
 	case f.windows <- w:
 		return nil
@@ -32,10 +33,10 @@ func (f *feed) send(ctx context.Context, w *window) error {
 	}
 }
 
-// extents walks the whole map of the source and refuses a source that breaks the contract of NextExtent.
-func (c *copier) extents(ctx context.Context) iter.Seq2[image.Extent, error] {
+// extents walks the map of the source from off on and refuses a source that breaks the contract of NextExtent.
+func (c *copier) extents(ctx context.Context, off int64) iter.Seq2[image.Extent, error] {
 	return func(yield func(image.Extent, error) bool) {
-		for off := int64(0); off < c.size; {
+		for off := off; off < c.size; {
 			if err := ctx.Err(); err != nil {
 				yield(image.Extent{}, err)
 				return
@@ -56,7 +57,7 @@ func (c *copier) extents(ctx context.Context) iter.Seq2[image.Extent, error] {
 func (c *copier) plan(ctx context.Context) iter.Seq2[image.Run, error] {
 	return func(yield func(image.Run, error) bool) {
 		var run image.Run
-		for e, err := range c.extents(ctx) {
+		for e, err := range c.extents(ctx, 0) {
 			if err != nil {
 				yield(image.Run{}, err)
 				return
@@ -82,8 +83,8 @@ func (c *copier) plan(ctx context.Context) iter.Seq2[image.Run, error] {
 
 // dispatch cuts the source's data extents into windows.
 func (c *copier) dispatch(ctx context.Context, f *feed) error {
-	cut := cutter{c: c, f: f}
-	for e, err := range c.extents(ctx) {
+	cut := cutter{c: c, f: f, past: c.start}
+	for e, err := range c.extents(ctx, c.start) {
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ package engine
 import (
 	"context"
 	"hash"
+	"iter"
 	"runtime"
 	"sync/atomic"
 
@@ -37,6 +38,12 @@ type Options struct {
 	Trust bool
 	// Forward says that the output takes bytes in their order only: content is then written in the disk's order. The writer's Forward was called.
 	Forward bool
+	// Base, if not nil, is the disk the new image is based on: only what differs from it is written. The writer must be an image.Zeroer.
+	Base image.Reader
+	// Journal, if not nil, is told what has been put into the output, so that a later copy of the same source with the same options can take
+	// it up: Replay then yields the records. An appender must be an image.Restorer. Not for streams.
+	Journal Journal
+	Replay  iter.Seq2[Record, error]
 	// Hash, if not nil, receives the whole content of the virtual disk in order.
 	Hash hash.Hash
 	// Counters, if not nil, are kept current while the copy runs.
@@ -64,6 +71,8 @@ type window struct {
 
 	place, placed  chan struct{} // place is closed when this window may be placed; placed is the next window's place
 	digest, hashed chan struct{} // the same for the hash
+
+	commit, committed chan struct{} // the same for the journal
 }
 
 type copier struct {
@@ -71,11 +80,13 @@ type copier struct {
 	chunks   image.ChunkReader // src, if its compressed units fit the appender's
 	placer   image.Placer      // exactly one of placer
 	appender image.Appender    // and appender is set
+	zeroer   image.Zeroer      // the writer, if it can hide a base's content
 	out      image.Output
 	clone    *cloner // nil if blocks cannot be cloned
 	opts     Options
 	count    *Counters
 	size     int64 // of the virtual disk
+	start    int64 // what lies before was copied by an earlier run
 	allUnits bool  // units that hold zeros are placed too, for the writer has put their places into its metadata
 	alloc    int64 // what the writer allocates at once
 	unit     int64 // what is looked at and written at once: alloc, or less if a stream's chunks are smaller
@@ -91,7 +102,10 @@ func Copy(ctx context.Context, src image.Reader, w image.Writer, out image.Outpu
 		return err
 	}
 	c.src = src
-	if r, ok := src.(image.ChunkReader); ok && c.appender != nil && info.ClusterSize == c.unit {
+	if opts.Base != nil {
+		c.src = newUnion(src, opts.Base)
+	}
+	if r, ok := c.src.(image.ChunkReader); ok && c.appender != nil && info.ClusterSize == c.unit {
 		c.chunks = r
 	}
 	if c.clone, err = newCloner(ctx, c); err != nil {
@@ -100,6 +114,11 @@ func Copy(ctx context.Context, src image.Reader, w image.Writer, out image.Outpu
 	if p, ok := w.(image.Planner); ok {
 		c.allUnits = opts.Forward && c.placer != nil
 		if err := p.Plan(c.plan(ctx)); err != nil {
+			return err
+		}
+	}
+	if opts.Replay != nil {
+		if err := c.replay(w); err != nil {
 			return err
 		}
 	}
@@ -157,7 +176,19 @@ func newCopier(w image.Writer, out image.Output, size int64, opts Options) (*cop
 	default:
 		return nil, fault.New(fault.Internal, "writer %T is neither a placer nor an appender", w)
 	}
-	return c, nil
+	return c, c.check(w)
+}
+
+// check refuses options that the writer has no means for.
+func (c *copier) check(w image.Writer) error {
+	var ok bool
+	if c.zeroer, ok = w.(image.Zeroer); !ok && c.opts.Base != nil {
+		return image.Unsupportedf("an image of differences is not written in this format")
+	}
+	if _, ok := w.(image.Restorer); !ok && c.appender != nil && c.opts.Journal != nil {
+		return image.Unsupportedf("writing an image of this format cannot be interrupted and taken up")
+	}
+	return nil
 }
 
 // defaultWorkers is more than there are processors: workers wait for their turn and for the disk.

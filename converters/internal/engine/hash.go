@@ -19,6 +19,9 @@ func (k *worker) hash(ctx context.Context, w *window) error {
 		k.opts.Hash.Write(zeros)
 	}
 	k.opts.Hash.Write(k.plain[:min(k.span, k.size-w.off)])
+	if err := k.saveHash(); err != nil {
+		return err
+	}
 	close(w.hashed)
 	return nil
 }

@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"github.com/hyperplane-project/hyperplane/converters/image"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
 // place gives the window's content its place in the file. It runs in the windows' order.
 func (k *worker) place(w *window) error {
+	if err := k.placeZeros(); err != nil {
+		return err
+	}
 	if k.appender != nil {
 		for _, p := range k.pieces {
 			if err := k.appender.Append(p.off, k.encoded[p.from:p.to]); err != nil {
@@ -14,7 +18,7 @@ func (k *worker) place(w *window) error {
 		}
 		return nil
 	}
-	k.spans = k.spans[:0]
+	k.spans, k.asked = k.spans[:0], nil
 	for u := 0; u < len(k.units); {
 		if !k.units[u] {
 			u++
@@ -31,11 +35,24 @@ func (k *worker) place(w *window) error {
 	return nil
 }
 
+// placeZeros hides what the base has where the disk has zeros.
+func (k *worker) placeZeros() error {
+	for _, run := range k.zeros {
+		if err := k.zeroer.PlaceZeros(run.Off, run.Len); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // placeRun places [from, to) of the window. The writer allocates whole units of its own, which may be larger.
 func (k *worker) placeRun(w *window, from, to int64) error {
 	for from < to {
 		start := (w.off + from) / k.alloc * k.alloc
 		end := (w.off + to + k.alloc - 1) / k.alloc * k.alloc
+		if k.opts.Journal != nil {
+			k.asked = append(k.asked, image.Run{Off: start, Len: end - start})
+		}
 		host, n, err := k.placer.Place(start, end-start)
 		if err != nil {
 			return err

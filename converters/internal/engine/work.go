@@ -21,6 +21,11 @@ type worker struct {
 	encoded []byte         // the stored form of the units, one after the other
 	pieces  []piece        // where in encoded each unit is
 	enc     image.Encoder  // nil for a placer
+
+	base      []byte      // the base's content of the window, if there is a base
+	zeros     []image.Run // units that differ from the base in being zeros
+	asked     []image.Run // what the placer was asked for, for the journal
+	hashState []byte      // the hash behind the window, for the journal
 }
 
 // span is a run of content in a window and its place in the file.
@@ -61,6 +66,11 @@ func (k *worker) one(ctx context.Context, w *window) error {
 	if err := k.fill(w); err != nil {
 		return err
 	}
+	if k.opts.Base != nil {
+		if err := k.compare(w); err != nil {
+			return err
+		}
+	}
 	if err := k.encode(w); err != nil {
 		return err
 	}
@@ -81,6 +91,11 @@ func (k *worker) one(ctx context.Context, w *window) error {
 	}
 	if k.opts.Hash != nil && !w.unhash {
 		if err := k.hash(ctx, w); err != nil {
+			return err
+		}
+	}
+	if k.opts.Journal != nil {
+		if err := k.commit(ctx, w); err != nil {
 			return err
 		}
 	}
@@ -199,7 +214,7 @@ func (k *worker) take(w *window, c image.Chunk) error {
 	k.count.Data.Add(int64(c.Len))
 	from := c.Off - w.off
 	plain := k.plain[from:][:c.Len]
-	whole := k.enc != nil && (c.Deflate != nil || c.Zstd != nil) && int64(c.Len) == k.unit
+	whole := k.enc != nil && k.opts.Base == nil && (c.Deflate != nil || c.Zstd != nil) && int64(c.Len) == k.unit
 	if whole && k.opts.Trust && k.opts.Hash == nil && k.wrap(c, nil) {
 		return nil
 	}

@@ -41,7 +41,6 @@ func signatures() []signature {
 		{"bzip2", 0, "BZh", unpack},
 		{"zip", 0, "PK\x03\x04", unpack},
 		{"7z", 0, "7z\xbc\xaf\x27\x1c", unpack},
-		{"tar or OVA", 257, "ustar", unpack},
 	}
 }
 

@@ -60,6 +60,12 @@ func formatURI(format string) string {
 		return ovf.FormatStreamVMDK
 	case "qcow2":
 		return ovf.FormatQCOW2
+	case "vhd":
+		return ovf.FormatVHD
+	case "vhdx":
+		return ovf.FormatVHDX
+	case "vdi":
+		return ovf.FormatVDI
 	default:
 		return ovf.FormatRaw
 	}

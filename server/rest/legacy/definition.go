@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
+	"github.com/hyperplane-project/hyperplane/internal/enumtext"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
@@ -63,21 +64,13 @@ type libvirt struct {
 }
 
 // spec translates the definition. What can not be done is an error that names the field.
-func (d *definition) spec() (*exportv1.JobSpec, error) {
+func (d *definition) spec() (_ *exportv1.JobSpec, err error) {
 	if err := d.refuse(); err != nil {
 		return nil, err
 	}
 	e := &exportv1.ExportSpec{Source: d.source(), Vm: d.VMPath, Compress: d.Compress || d.Compression}
-	switch d.Format {
-	case "":
-	case "qcow2":
-		e.Format = exportv1.DiskFormat_DISK_FORMAT_QCOW2
-	case "raw":
-		e.Format = exportv1.DiskFormat_DISK_FORMAT_RAW
-	case "vmdk", "ovf":
-		e.Format = exportv1.DiskFormat_DISK_FORMAT_VMDK
-	default:
-		return nil, fault.New(fault.Unimplemented, "format: %q is not available; use qcow2, raw, vmdk or ovf", d.Format)
+	if e.Format, err = diskFormat("format", d.Format); err != nil {
+		return nil, err
 	}
 	if d.Options != nil {
 		e.ParallelDisks, e.Quiesce = d.Options.ParallelDownloads, d.Options.Quiesce
@@ -99,6 +92,23 @@ func (d *definition) spec() (*exportv1.JobSpec, error) {
 		e.Destination = &exportv1.ExportSpec_Directory{Directory: &exportv1.DirectoryDestination{Path: output}}
 	}
 	return &exportv1.JobSpec{Work: &exportv1.JobSpec_Export{Export: e}}, nil
+}
+
+// diskFormat reads a format's name; empty is the server's default. HyperSDK calls a VMDK with its descriptor ovf.
+func diskFormat(field, name string) (exportv1.DiskFormat, error) {
+	switch name = strings.ToLower(name); name {
+	case "":
+		return exportv1.DiskFormat_DISK_FORMAT_UNSPECIFIED, nil
+	case "ovf":
+		name = "vmdk"
+	case "vpc":
+		name = "vhd"
+	}
+	f, ok := enumtext.Parse[exportv1.DiskFormat](name)
+	if !ok {
+		return 0, fault.New(fault.InvalidArgument, "%s: %q is not one of %s", field, name, strings.Join(enumtext.Words(f.Descriptor()), ", "))
+	}
+	return f, nil
 }
 
 // refuse names the fields that ask for what is not done here.

@@ -31,11 +31,12 @@ type api struct {
 	jobs   exportv1.JobServiceClient
 	source exportv1.DiscoveryServiceClient
 	system adminv1.SystemServiceClient
+	images exportv1.ImageServiceClient
 }
 
 // Register adds the paths to the mux.
 func Register(mux *http.ServeMux, cc grpc.ClientConnInterface) {
-	a := &api{exportv1.NewJobServiceClient(cc), exportv1.NewDiscoveryServiceClient(cc), adminv1.NewSystemServiceClient(cc)}
+	a := &api{exportv1.NewJobServiceClient(cc), exportv1.NewDiscoveryServiceClient(cc), adminv1.NewSystemServiceClient(cc), exportv1.NewImageServiceClient(cc)}
 	mux.HandleFunc("GET /health", a.health)
 	for pattern, h := range map[string]func(*http.Request) (any, error){
 		"GET /status":             a.status,
@@ -47,6 +48,7 @@ func Register(mux *http.ServeMux, cc grpc.ClientConnInterface) {
 		"GET /jobs/{id}":          a.job,
 		"GET /jobs/progress/{id}": a.progress,
 		"GET /jobs/logs/{id}":     a.logs,
+		"POST /convert/format":    a.convert,
 		"GET /vms/list":           a.listVMs,
 		"POST /vms/info":          a.vmInfo,
 	} {

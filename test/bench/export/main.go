@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"syscall"
-	"time"
 
+	"github.com/hyperplane-project/hyperplane/test/bench/gauge"
 	"github.com/hyperplane-project/hyperplane/test/proc"
 )
 
@@ -33,14 +31,6 @@ func main() {
 		os.Exit(1)
 	}
 }
-
-// cost is what one run took.
-type cost struct {
-	wall, cpu time.Duration
-	peak      int64 // KiB of resident memory of its largest process
-}
-
-func (c cost) add(o cost) cost { return cost{c.wall + o.wall, c.cpu + o.cpu, max(c.peak, o.peak)} }
 
 func run(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("/dev/shm", "hp-bench-")
@@ -63,7 +53,7 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, sim.Stop()) }()
 	fmt.Printf("disk of %d MiB, %d MiB of it data; %d rounds in turn, in memory\n", diskSize>>20, data>>20, rounds)
-	var ours, full, theirs []cost
+	var ours, full, theirs []gauge.Cost
 	for range rounds {
 		a, err := hyperexport(ctx, dir, disk, env, "--manifest-hash", "none", "--no-content-hash")
 		if err != nil {
@@ -134,24 +124,24 @@ func startVCenter(ctx context.Context, dir, disk string) (*proc.Program, []strin
 	}, err
 }
 
-func hyperexport(ctx context.Context, dir, disk string, env []string, args ...string) (cost, error) {
+func hyperexport(ctx context.Context, dir, disk string, env []string, args ...string) (gauge.Cost, error) {
 	out := filepath.Join(dir, "ours")
 	if err := os.Mkdir(out, 0o700); err != nil {
-		return cost{}, err
+		return gauge.Cost{}, err
 	}
 	defer os.RemoveAll(out)
 	args = append([]string{"export", "--vm", "bench", "--format", "qcow2", "--output", out, "--progress", "none", "-q"}, args...)
-	c, err := measure(ctx, env, "bin/hyperexport", args...)
+	c, err := gauge.Run(ctx, env, "bin/hyperexport", args...)
 	if err != nil {
 		return c, err
 	}
 	return c, same(ctx, disk, filepath.Join(out, "bench", "bench-disk1.qcow2"))
 }
 
-func govcAndQemu(ctx context.Context, dir, disk, govc string, env []string) (cost, error) {
+func govcAndQemu(ctx context.Context, dir, disk, govc string, env []string) (gauge.Cost, error) {
 	out := filepath.Join(dir, "theirs")
 	defer os.RemoveAll(out)
-	a, err := measure(ctx, env, govc, "export.ovf", "-vm", "/DC0/vm/bench", out)
+	a, err := gauge.Run(ctx, env, govc, "export.ovf", "-vm", "/DC0/vm/bench", out)
 	if err != nil {
 		return a, err
 	}
@@ -160,27 +150,11 @@ func govcAndQemu(ctx context.Context, dir, disk, govc string, env []string) (cos
 		return a, fmt.Errorf("govc left %v, %w", found, err)
 	}
 	qcow2 := filepath.Join(out, "disk.qcow2")
-	b, err := measure(ctx, nil, "qemu-img", "convert", "-W", "-m", "16", "-O", "qcow2", found[0], qcow2)
+	b, err := gauge.Run(ctx, nil, "qemu-img", "convert", "-W", "-m", "16", "-O", "qcow2", found[0], qcow2)
 	if err != nil {
 		return a, err
 	}
-	return a.add(b), same(ctx, disk, qcow2)
-}
-
-func measure(ctx context.Context, env []string, path string, args ...string) (cost, error) {
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = append(os.Environ(), env...)
-	start := time.Now()
-	out, err := cmd.CombinedOutput()
-	c := cost{wall: time.Since(start)}
-	if err != nil {
-		return c, fmt.Errorf("%s: %w\n%s", path, err, out)
-	}
-	c.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		c.peak = usage.Maxrss
-	}
-	return c, nil
+	return a.Add(b), same(ctx, disk, qcow2)
 }
 
 func same(ctx context.Context, disk, qcow2 string) error {
@@ -188,20 +162,15 @@ func same(ctx context.Context, disk, qcow2 string) error {
 	return err
 }
 
-func median(c []cost) cost {
-	slices.SortFunc(c, func(a, b cost) int { return int(a.wall - b.wall) })
-	return c[len(c)/2]
-}
-
-func report(ours, full, theirs []cost) {
-	a, b := median(ours), median(theirs)
+func report(ours, full, theirs []gauge.Cost) {
+	a, b := gauge.Median(ours), gauge.Median(theirs)
 	fmt.Printf("%-38s %10s %10s %10s\n", "median", "wall", "CPU", "peak RSS")
 	for _, row := range []struct {
 		name string
-		c    cost
-	}{{"hyperexport, source digests checked", a}, {"hyperexport, all hashes, OVF, manifest", median(full)}, {"govc export.ovf + qemu-img convert -W", b}} {
-		fmt.Printf("%-38s %9.2fs %9.2fs %6d MiB\n", row.name, row.c.wall.Seconds(), row.c.cpu.Seconds(), row.c.peak>>10)
+		c    gauge.Cost
+	}{{"hyperexport, source digests checked", a}, {"hyperexport, all hashes, OVF, manifest", gauge.Median(full)}, {"govc export.ovf + qemu-img convert -W", b}} {
+		fmt.Printf("%-38s %9.2fs %9.2fs %6d MiB\n", row.name, row.c.Wall.Seconds(), row.c.CPU.Seconds(), row.c.Peak>>10)
 	}
 	fmt.Printf("hyperexport is %.2fx as fast, with %.2fx the CPU seconds (CPU is the exporters', the simulator's is not counted)\n",
-		b.wall.Seconds()/a.wall.Seconds(), a.cpu.Seconds()/b.cpu.Seconds())
+		b.Wall.Seconds()/a.Wall.Seconds(), a.CPU.Seconds()/b.CPU.Seconds())
 }

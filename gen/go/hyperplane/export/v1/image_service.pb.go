@@ -179,7 +179,11 @@ type InspectImageResponse struct {
 	// Other files that the image names. They were not opened.
 	References []string `protobuf:"bytes,7,rep,name=references,proto3" json:"references,omitempty"`
 	// Oddities that do not stop reading.
-	Warnings      []string `protobuf:"bytes,8,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,8,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Internal snapshots, by name; those without a name by id.
+	Snapshots []string `protobuf:"bytes,9,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	// Disks of an archive.
+	Members       []string `protobuf:"bytes,10,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -270,6 +274,20 @@ func (x *InspectImageResponse) GetWarnings() []string {
 	return nil
 }
 
+func (x *InspectImageResponse) GetSnapshots() []string {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *InspectImageResponse) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 var File_hyperplane_export_v1_image_service_proto protoreflect.FileDescriptor
 
 const file_hyperplane_export_v1_image_service_proto_rawDesc = "" +
@@ -280,7 +298,7 @@ const file_hyperplane_export_v1_image_service_proto_rawDesc = "" +
 	"\x14ConvertImageResponse\x12+\n" +
 	"\x03job\x18\x01 \x01(\v2\x19.hyperplane.export.v1.JobR\x03job\")\n" +
 	"\x13InspectImageRequest\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\"\x89\x02\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"\xc1\x02\n" +
 	"\x14InspectImageResponse\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\tR\x06format\x12\x18\n" +
 	"\avariant\x18\x02 \x01(\tR\avariant\x12!\n" +
@@ -291,7 +309,10 @@ const file_hyperplane_export_v1_image_service_proto_rawDesc = "" +
 	"\n" +
 	"references\x18\a \x03(\tR\n" +
 	"references\x12\x1a\n" +
-	"\bwarnings\x18\b \x03(\tR\bwarnings2\xa8\x02\n" +
+	"\bwarnings\x18\b \x03(\tR\bwarnings\x12\x1c\n" +
+	"\tsnapshots\x18\t \x03(\tR\tsnapshots\x12\x18\n" +
+	"\amembers\x18\n" +
+	" \x03(\tR\amembers2\xa8\x02\n" +
 	"\fImageService\x12\x8a\x01\n" +
 	"\fConvertImage\x12).hyperplane.export.v1.ConvertImageRequest\x1a*.hyperplane.export.v1.ConvertImageResponse\"#\x8a\xce\x18\x02\b\x04\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/images:convert\x12\x8a\x01\n" +
 	"\fInspectImage\x12).hyperplane.export.v1.InspectImageRequest\x1a*.hyperplane.export.v1.InspectImageResponse\"#\x8a\xce\x18\x02\b\x04\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/images:inspectBOZMgithub.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1;exportv1b\x06proto3"

@@ -103,6 +103,12 @@ const (
 	DiskFormat_DISK_FORMAT_RAW DiskFormat = 2
 	// Stream-optimized VMDK.
 	DiskFormat_DISK_FORMAT_VMDK DiskFormat = 3
+	// Hyper-V's and Azure's older format, also called VPC.
+	DiskFormat_DISK_FORMAT_VHD DiskFormat = 4
+	// Hyper-V's format.
+	DiskFormat_DISK_FORMAT_VHDX DiskFormat = 5
+	// VirtualBox's format.
+	DiskFormat_DISK_FORMAT_VDI DiskFormat = 6
 )
 
 // Enum value maps for DiskFormat.
@@ -112,12 +118,18 @@ var (
 		1: "DISK_FORMAT_QCOW2",
 		2: "DISK_FORMAT_RAW",
 		3: "DISK_FORMAT_VMDK",
+		4: "DISK_FORMAT_VHD",
+		5: "DISK_FORMAT_VHDX",
+		6: "DISK_FORMAT_VDI",
 	}
 	DiskFormat_value = map[string]int32{
 		"DISK_FORMAT_UNSPECIFIED": 0,
 		"DISK_FORMAT_QCOW2":       1,
 		"DISK_FORMAT_RAW":         2,
 		"DISK_FORMAT_VMDK":        3,
+		"DISK_FORMAT_VHD":         4,
+		"DISK_FORMAT_VHDX":        5,
+		"DISK_FORMAT_VDI":         6,
 	}
 )
 
@@ -697,9 +709,28 @@ type ConvertSpec struct {
 	// Its format.
 	Format DiskFormat `protobuf:"varint,4,opt,name=format,proto3,enum=hyperplane.export.v1.DiskFormat" json:"format,omitempty"`
 	// Compress it, where the format can.
-	Compress      bool `protobuf:"varint,5,opt,name=compress,proto3" json:"compress,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Compress bool `protobuf:"varint,5,opt,name=compress,proto3" json:"compress,omitempty"`
+	// Variant of the format, for instance monolithicSparse (vmdk), fixed (vhd, vhdx, vdi), extended-l2 (qcow2); empty = the usual one.
+	Variant string `protobuf:"bytes,6,opt,name=variant,proto3" json:"variant,omitempty"`
+	// zlib or zstd; empty = none, or zlib if compress is set.
+	Compression string `protobuf:"bytes,7,opt,name=compression,proto3" json:"compression,omitempty"`
+	// The compression level, 1 (fastest) to 9; 0 = 6.
+	Level int32 `protobuf:"varint,8,opt,name=level,proto3" json:"level,omitempty"`
+	// The target's unit of allocation in bytes; 0 = the format's usual one.
+	ClusterSize uint64 `protobuf:"varint,9,opt,name=cluster_size,json=clusterSize,proto3" json:"cluster_size,omitempty"`
+	// Other files that the source names (backing file, parent, extents) are opened if they lie in its own folder. Without this a source that needs one is
+	// refused.
+	SameFolderReferences bool `protobuf:"varint,10,opt,name=same_folder_references,json=sameFolderReferences,proto3" json:"same_folder_references,omitempty"`
+	// The internal snapshot to read, by id or name; empty = the current state.
+	Snapshot string `protobuf:"bytes,11,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// The file of an archive (ova) to read; empty = its only disk.
+	Member string `protobuf:"bytes,12,opt,name=member,proto3" json:"member,omitempty"`
+	// An image in the target's folder on which the target is to be based: it then holds only the differences. An absolute path.
+	BackingPath string `protobuf:"bytes,13,opt,name=backing_path,json=backingPath,proto3" json:"backing_path,omitempty"`
+	// The most bytes that are written; 0 = no limit.
+	MaxOutputBytes uint64 `protobuf:"varint,14,opt,name=max_output_bytes,json=maxOutputBytes,proto3" json:"max_output_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ConvertSpec) Reset() {
@@ -765,6 +796,69 @@ func (x *ConvertSpec) GetCompress() bool {
 		return x.Compress
 	}
 	return false
+}
+
+func (x *ConvertSpec) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+func (x *ConvertSpec) GetCompression() string {
+	if x != nil {
+		return x.Compression
+	}
+	return ""
+}
+
+func (x *ConvertSpec) GetLevel() int32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *ConvertSpec) GetClusterSize() uint64 {
+	if x != nil {
+		return x.ClusterSize
+	}
+	return 0
+}
+
+func (x *ConvertSpec) GetSameFolderReferences() bool {
+	if x != nil {
+		return x.SameFolderReferences
+	}
+	return false
+}
+
+func (x *ConvertSpec) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *ConvertSpec) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ConvertSpec) GetBackingPath() string {
+	if x != nil {
+		return x.BackingPath
+	}
+	return ""
+}
+
+func (x *ConvertSpec) GetMaxOutputBytes() uint64 {
+	if x != nil {
+		return x.MaxOutputBytes
+	}
+	return 0
 }
 
 // How far a job is.
@@ -1361,7 +1455,7 @@ const file_hyperplane_export_v1_job_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xca\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf6\x03\n" +
 	"\vConvertSpec\x12\x1f\n" +
 	"\vsource_path\x18\x01 \x01(\tR\n" +
 	"sourcePath\x12#\n" +
@@ -1369,7 +1463,17 @@ const file_hyperplane_export_v1_job_proto_rawDesc = "" +
 	"\vtarget_path\x18\x03 \x01(\tR\n" +
 	"targetPath\x128\n" +
 	"\x06format\x18\x04 \x01(\x0e2 .hyperplane.export.v1.DiskFormatR\x06format\x12\x1a\n" +
-	"\bcompress\x18\x05 \x01(\bR\bcompress\"\x83\x03\n" +
+	"\bcompress\x18\x05 \x01(\bR\bcompress\x12\x18\n" +
+	"\avariant\x18\x06 \x01(\tR\avariant\x12 \n" +
+	"\vcompression\x18\a \x01(\tR\vcompression\x12\x14\n" +
+	"\x05level\x18\b \x01(\x05R\x05level\x12!\n" +
+	"\fcluster_size\x18\t \x01(\x04R\vclusterSize\x124\n" +
+	"\x16same_folder_references\x18\n" +
+	" \x01(\bR\x14sameFolderReferences\x12\x1a\n" +
+	"\bsnapshot\x18\v \x01(\tR\bsnapshot\x12\x16\n" +
+	"\x06member\x18\f \x01(\tR\x06member\x12!\n" +
+	"\fbacking_path\x18\r \x01(\tR\vbackingPath\x12(\n" +
+	"\x10max_output_bytes\x18\x0e \x01(\x04R\x0emaxOutputBytes\"\x83\x03\n" +
 	"\vJobProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x1f\n" +
 	"\vbytes_total\x18\x02 \x01(\x04R\n" +
@@ -1424,14 +1528,18 @@ const file_hyperplane_export_v1_job_proto_rawDesc = "" +
 	"\x11JOB_STATE_RUNNING\x10\x02\x1a\r\x8a\xce\x18\t\x12\arunning\x12(\n" +
 	"\x13JOB_STATE_COMPLETED\x10\x03\x1a\x0f\x8a\xce\x18\v\x12\tcompleted\x12\"\n" +
 	"\x10JOB_STATE_FAILED\x10\x04\x1a\f\x8a\xce\x18\b\x12\x06failed\x12(\n" +
-	"\x13JOB_STATE_CANCELLED\x10\x05\x1a\x0f\x8a\xce\x18\v\x12\tcancelled*\x8f\x01\n" +
+	"\x13JOB_STATE_CANCELLED\x10\x05\x1a\x0f\x8a\xce\x18\v\x12\tcancelled*\xf1\x01\n" +
 	"\n" +
 	"DiskFormat\x12\x1b\n" +
 	"\x17DISK_FORMAT_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x11DISK_FORMAT_QCOW2\x10\x01\x1a\v\x8a\xce\x18\a\x12\x05qcow2\x12\x1e\n" +
 	"\x0fDISK_FORMAT_RAW\x10\x02\x1a\t\x8a\xce\x18\x05\x12\x03raw\x12 \n" +
 	"\x10DISK_FORMAT_VMDK\x10\x03\x1a\n" +
-	"\x8a\xce\x18\x06\x12\x04vmdkBOZMgithub.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1;exportv1b\x06proto3"
+	"\x8a\xce\x18\x06\x12\x04vmdk\x12\x1e\n" +
+	"\x0fDISK_FORMAT_VHD\x10\x04\x1a\t\x8a\xce\x18\x05\x12\x03vhd\x12 \n" +
+	"\x10DISK_FORMAT_VHDX\x10\x05\x1a\n" +
+	"\x8a\xce\x18\x06\x12\x04vhdx\x12\x1e\n" +
+	"\x0fDISK_FORMAT_VDI\x10\x06\x1a\t\x8a\xce\x18\x05\x12\x03vdiBOZMgithub.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1;exportv1b\x06proto3"
 
 var (
 	file_hyperplane_export_v1_job_proto_rawDescOnce sync.Once
