@@ -1,9 +1,3 @@
-// Package image is what a disk image is to Hyperplane: a size, a map of extents, and bytes.
-//
-// Every source of disk content implements one of two interfaces. A Reader can be read anywhere: a file of any format, a volume of a
-// local VM, a provider's disk with ranged reads. A Stream can only be read forward, as a network source delivers it. Formats live in
-// sibling packages (raw, qcow2, vmdk, …), one folder each; package converters copies from any source to any format. Nothing here
-// knows a format, a provider or a target.
 package image
 
 import "io"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +17,6 @@ import (
 	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/enumtext"
-	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/internal/units"
 )
 
@@ -89,53 +87,6 @@ func (a *app) sourceGet() *cobra.Command {
 		}),
 	}
 	f.bind(c)
-	return c
-}
-
-func (a *app) imageCommand() *cobra.Command {
-	c := &cobra.Command{Use: "image", Short: "Work on disk images on the server's host"}
-	var format string
-	var compress bool
-	convert := &cobra.Command{
-		Use: "convert SOURCE TARGET", Short: "Convert an image in a job and wait for it", Args: cobra.ExactArgs(2),
-		RunE: a.with(func(ctx context.Context, c *cobra.Command, cc *grpc.ClientConn, args []string) error {
-			spec := &exportv1.ConvertSpec{SourcePath: args[0], TargetPath: args[1], Compress: compress}
-			var err error
-			if spec.Format, err = parseFormat(format); err != nil {
-				return err
-			}
-			if !filepath.IsAbs(args[0]) || !filepath.IsAbs(args[1]) {
-				return fault.New(fault.InvalidArgument, "the paths are those of the server's host and must be absolute")
-			}
-			res, err := exportv1.NewImageServiceClient(cc).ConvertImage(ctx, &exportv1.ConvertImageRequest{Spec: spec})
-			if err != nil {
-				return err
-			}
-			return a.watch(ctx, c, exportv1.NewJobServiceClient(cc), res.GetJob().GetId())
-		}),
-	}
-	convert.Flags().StringVar(&format, "to", "", "qcow2, raw or vmdk (default: the server's)")
-	convert.Flags().BoolVar(&compress, "compress", false, "compress, where the format can")
-	inspect := &cobra.Command{
-		Use: "inspect IMAGE", Short: "Describe an image", Args: cobra.ExactArgs(1),
-		RunE: a.with(func(ctx context.Context, c *cobra.Command, cc *grpc.ClientConn, args []string) error {
-			res, err := exportv1.NewImageServiceClient(cc).InspectImage(ctx, &exportv1.InspectImageRequest{Path: args[0]})
-			if err != nil {
-				return err
-			}
-			return output.Write(c.OutOrStdout(), a.format, res, func() output.Rows {
-				var r output.Rows
-				r.Add("Format", strings.TrimSpace(res.GetFormat()+" "+res.GetVariant()))
-				r.Add("Virtual size", units.Bytes(res.GetVirtualSize()))
-				r.Add("File size", units.Bytes(res.GetFileSize()))
-				for _, w := range append(res.GetReferences(), res.GetWarnings()...) {
-					r.Add("Note", w)
-				}
-				return r
-			})
-		}),
-	}
-	c.AddCommand(convert, inspect)
 	return c
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -79,18 +80,33 @@ func copyFiles(dir string, bytes int64) error {
 		if err != nil || !d.Type().IsRegular() || strings.HasPrefix(path, "/usr/src/") {
 			return err
 		}
-		b, err := os.ReadFile(path)
+		st, err := d.Info()
 		if err != nil {
 			return err
 		}
-		if bytes -= int64(len(b)); bytes < 0 {
+		if bytes -= st.Size(); bytes < 0 {
 			return full
 		}
 		n++
-		return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%06d", n)), b, 0o600)
+		return copyFile(path, filepath.Join(dir, fmt.Sprintf("%06d", n)))
 	})
 	if errors.Is(err, full) {
 		return nil
 	}
 	return err
+}
+
+// copyFile copies without holding the file: the memory of this process is the least that is measured of its children.
+func copyFile(from, to string) (err error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
 }

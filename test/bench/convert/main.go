@@ -80,9 +80,11 @@ func run(ctx context.Context) (err error) {
 		}
 	}
 	if s.only.MatchString("reflink") {
-		if err := b.reflink(ctx); err != nil {
+		n, err := b.reflink(ctx)
+		if err != nil {
 			return err
 		}
+		missed += n
 	}
 	if s.only.MatchString("start") {
 		if err := b.start(ctx); err != nil {

@@ -12,23 +12,23 @@ import (
 )
 
 // reflink measures conversions on a file system that shares blocks: an XFS in a file, mounted for the time being.
-func (b *bench) reflink(ctx context.Context) (err error) {
+func (b *bench) reflink(ctx context.Context) (missed int, err error) {
 	fsFile, mount := filepath.Join(b.dir, "xfs.img"), filepath.Join(b.dir, "xfs")
 	if err := errors.Join(os.Mkdir(mount, 0o700), os.WriteFile(fsFile, nil, 0o600), os.Truncate(fsFile, 3*b.size+1<<30)); err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := proc.Run(ctx, nil, "mkfs.xfs", "-q", "-m", "reflink=1", fsFile); err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := proc.Run(ctx, nil, "mount", "-o", "loop", fsFile, mount); err != nil {
-		return err
+		return 0, err
 	}
 	defer func() {
 		_, unmounted := proc.Run(context.WithoutCancel(ctx), nil, "umount", mount)
 		err = errors.Join(err, unmounted, os.Remove(fsFile))
 	}()
 	if _, err := proc.Run(ctx, nil, "cp", "--sparse=always", b.disk, filepath.Join(mount, "disk.raw")); err != nil {
-		return err
+		return 0, err
 	}
 	on := &bench{settings: b.settings, dir: mount, disk: filepath.Join(mount, "disk.raw")}
 	for _, p := range []pair{
@@ -41,11 +41,15 @@ func (b *bench) reflink(ctx context.Context) (err error) {
 		if !b.only.MatchString(p.name) {
 			continue
 		}
-		if _, err := on.measure(ctx, p); err != nil {
-			return err
+		ok, err := on.measure(ctx, p)
+		if err != nil {
+			return missed, err
+		}
+		if !ok {
+			missed++
 		}
 	}
-	return nil
+	return missed, nil
 }
 
 // start measures how long a conversion of next to nothing takes.
