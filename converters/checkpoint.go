@@ -1,7 +1,6 @@
 package converters
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -39,10 +38,10 @@ type checkpointKey struct {
 	Backing                                    string
 }
 
-// describe makes the key of the copy.
-func (c *conversion) describe(dst Target) {
-	if c.opts.Checkpoint == nil {
-		return
+// openCheckpoint opens the checkpoint of this copy.
+func (c *conversion) openCheckpoint(dst Target) (err error) {
+	if c.src.Reader == nil {
+		return fault.New(fault.InvalidArgument, "a source that can only be read front to back cannot be taken up; copy without a checkpoint")
 	}
 	k := checkpointKey{
 		Source: c.opts.Checkpoint.Source, Format: dst.Format, Variant: dst.Variant, Compression: dst.Compression, Name: dst.Name, Size: c.info.VirtualSize,
@@ -51,31 +50,23 @@ func (c *conversion) describe(dst Target) {
 	if dst.Backing != nil {
 		k.Backing = dst.Backing.Format + ":" + dst.Backing.Name
 	}
-	c.key, _ = json.Marshal(k) // plain values cannot fail
+	key, err := json.Marshal(k)
+	if err != nil {
+		return fault.As(fault.Internal, err, "checkpoint")
+	}
+	c.journal, err = checkpoint.Open(c.opts.Checkpoint.Path, key, c, c.opts.Checkpoint.Now)
+	return err
 }
 
-// copyResumably copies with a checkpoint.
-func (c *conversion) copyResumably(ctx context.Context, o engine.Options) (err error) {
-	if c.src.Reader == nil {
-		return fault.New(fault.InvalidArgument, "a source that can only be read front to back cannot be taken up; copy without a checkpoint")
-	}
-	j, err := checkpoint.Open(c.opts.Checkpoint.Path, c.key, c.out, c.opts.Checkpoint.Now)
-	if err != nil {
+// closeCheckpoint closes the checkpoint, if there is one, after a copy that ended with err. What was done before a failure need not be done again.
+func (c *conversion) closeCheckpoint(err error) error {
+	if c.journal == nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, j.Flush()) // what was done before the failure need not be done again
-		}
-		err = errors.Join(err, j.Close())
-	}()
-	if j.Fresh() {
-		if err := c.out.Truncate(0); err != nil { // an output without its checkpoint is of no use
-			return fault.Wrap(err, "empty the output")
-		}
+	if err != nil {
+		err = errors.Join(err, c.journal.Flush())
 	}
-	o.Journal, o.Replay = j, c.noteResumed(j.Records())
-	return c.copyOnce(ctx, o)
+	return errors.Join(err, c.journal.Close())
 }
 
 // noteResumed notes how far the records go.
@@ -97,7 +88,7 @@ const identityBytes = 64 << 10
 
 // FileIdentity describes the file at path by its size, its time of change and its beginning.
 func FileIdentity(path string) (id string, err error) {
-	f, err := os.Open(path) //nolint:gosec // the path is the caller's choice
+	f, err := os.Open(path)
 	if err != nil {
 		return "", fault.Wrap(err, "identify the source")
 	}
@@ -117,10 +108,14 @@ func FileIdentity(path string) (id string, err error) {
 	return string(b), fault.Wrap(err, "identify the source")
 }
 
-// Sync makes the output's content last, if it is a file.
-func (g *guard) Sync() error {
-	if s, ok := g.Output.(checkpoint.Syncer); ok {
-		return s.Sync()
+// Sync makes the content of all files of the image last. It implements checkpoint.Syncer.
+func (c *conversion) Sync() error {
+	for _, g := range append([]*guard{c.out}, c.siblings...) {
+		if s, ok := g.Output.(checkpoint.Syncer); ok {
+			if err := s.Sync(); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
+	"strings"
 
 	"github.com/hyperplane-project/hyperplane/converters/image"
+	"github.com/hyperplane-project/hyperplane/converters/internal/checkpoint"
 	"github.com/hyperplane-project/hyperplane/converters/internal/engine"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
@@ -72,7 +74,7 @@ type Result struct {
 	Progress
 	// SHA256 is the digest of the virtual disk's content, from offset 0 to the source's VirtualSize, if it was asked for.
 	SHA256 [sha256.Size]byte
-	// FileSHA256 is the digest of the image's file, if it was asked for, and FileSize its size in bytes.
+	// FileSHA256 is the digest of the image's file, if it was asked for, and FileSize the size of all its files in bytes.
 	FileSHA256 [sha256.Size]byte
 	FileSize   int64
 	// Resumed is how far an earlier run had come, in bytes of the virtual disk.
@@ -87,7 +89,7 @@ func (f Formats) Convert(ctx context.Context, src Source, dst Target, o Options)
 	}
 	stop := c.report(ctx)
 	defer stop()
-	if err := c.copy(ctx); err != nil {
+	if err := c.closeCheckpoint(c.copy(ctx)); err != nil {
 		return Result{}, err
 	}
 	stop()
@@ -95,7 +97,7 @@ func (f Formats) Convert(ctx context.Context, src Source, dst Target, o Options)
 	if c.hash != nil {
 		c.hash.Sum(res.SHA256[:0])
 	}
-	res.FileSize, res.Resumed = c.out.size(), c.resumed
+	res.FileSize, res.Resumed = c.fileSize(), c.resumed
 	if o.FileSHA256 {
 		if res.FileSHA256, err = c.fileDigest(ctx); err != nil {
 			return Result{}, err
@@ -110,15 +112,17 @@ type conversion struct {
 	info   image.Info
 	format image.Format
 	out    *guard
-	w      image.Writer
-	opts   Options
-	count  engine.Counters
-	hash   hash.Hash // nil if no digest is wanted
+	// siblings are the other files of the image.
+	siblings []*guard
+	w        image.Writer
+	opts     Options
+	count    engine.Counters
+	hash     hash.Hash // nil if no digest is wanted
 
 	backing  *Backing
-	forward  bool      // the output is written front to back
-	fileHash hash.Hash // of the output's bytes, if it is written front to back
-	key      []byte    // what a checkpoint must be of
+	forward  bool                // the output is written front to back
+	fileHash hash.Hash           // of the output's bytes, if it is written front to back
+	journal  *checkpoint.Journal // nil without a checkpoint
 	resumed  int64
 }
 
@@ -128,7 +132,7 @@ func (f Formats) newConversion(src Source, dst Target, o Options) (*conversion, 
 		return nil, err
 	}
 	if format.Create == nil {
-		return nil, image.Unsupportedf("format %s is not written", dst.Format)
+		return nil, fault.New(fault.InvalidArgument, "format %s is not written; choose %s", dst.Format, strings.Join(f.Writable(), ", "))
 	}
 	c := &conversion{src: src, format: format, opts: o, backing: dst.Backing}
 	switch {
@@ -145,7 +149,10 @@ func (f Formats) newConversion(src Source, dst Target, o Options) (*conversion, 
 	if o.SHA256 {
 		c.hash = sha256.New()
 	}
-	return c, c.create(dst)
+	if err := c.create(dst); err != nil {
+		return nil, c.closeCheckpoint(err)
+	}
+	return c, nil
 }
 
 // create empties the output and begins the image.
@@ -154,24 +161,59 @@ func (c *conversion) create(dst Target) (err error) {
 	if err != nil {
 		return err
 	}
-	c.out = newGuard(out, c.opts.MaxOutput)
-	if c.opts.Checkpoint == nil && dst.Stream == nil {
-		if err := c.out.Truncate(0); err != nil {
-			return fault.Wrap(err, "empty the output")
-		}
+	c.out = newGuard(out, &budget{limit: c.opts.MaxOutput})
+	if err := c.begin(dst); err != nil {
+		return err
 	}
 	o := image.CreateOptions{
 		VirtualSize: c.info.VirtualSize, ClusterSize: dst.ClusterSize, Variant: dst.Variant, Compression: dst.Compression, Level: dst.Level,
-		Window: dst.Window, SourceUnit: c.sourceUnit(), ContentID: dst.ContentID, Name: dst.Name, Sibling: dst.Sibling,
+		Window: dst.Window, SourceUnit: c.sourceUnit(), ContentID: dst.ContentID, Name: dst.Name,
+	}
+	if dst.Sibling != nil {
+		o.Sibling = func(name string) (image.Output, error) { return c.sibling(dst, name) }
 	}
 	if dst.Backing != nil {
 		o.Backing = &image.Backing{Name: dst.Backing.Name, Format: dst.Backing.Format}
 	}
-	c.describe(dst)
 	if c.w, err = c.format.Create(c.out, o); err != nil {
 		return err
 	}
 	return c.goForward(dst)
+}
+
+// sibling makes another file of the image.
+func (c *conversion) sibling(dst Target, name string) (image.Output, error) {
+	out, err := dst.Sibling(name)
+	if err != nil {
+		return nil, err
+	}
+	g := newGuard(out, c.out.total)
+	c.siblings = append(c.siblings, g)
+	if c.journal != nil && !c.journal.Fresh() {
+		return g, nil
+	}
+	return g, fault.Wrap(g.Truncate(0), "empty %s", name)
+}
+
+// fileSize returns the size of all files of the image.
+func (c *conversion) fileSize() (n int64) {
+	for _, g := range append([]*guard{c.out}, c.siblings...) {
+		n += g.size()
+	}
+	return n
+}
+
+// begin empties the output, unless an earlier run's is taken up.
+func (c *conversion) begin(dst Target) error {
+	if c.opts.Checkpoint != nil {
+		if err := c.openCheckpoint(dst); err != nil || !c.journal.Fresh() {
+			return err
+		}
+	}
+	if dst.Stream != nil {
+		return nil
+	}
+	return fault.Wrap(c.out.Truncate(0), "empty the output")
 }
 
 // output returns where the image goes.
@@ -220,7 +262,7 @@ const passUnit = 64 << 10
 // sourceUnit returns the unit that a compressed target should choose: that of a stream, whose chunks come one by one, or that of a compressed source, whose
 // units can then be passed on.
 func (c *conversion) sourceUnit() int64 {
-	if c.src.Stream != nil || c.info.Compression == "zlib" && c.info.ClusterSize >= passUnit {
+	if c.src.Stream != nil || c.info.Compression != "" && c.info.ClusterSize >= passUnit {
 		return c.info.ClusterSize
 	}
 	return 0
@@ -231,13 +273,9 @@ func (c *conversion) copy(ctx context.Context) error {
 	if c.backing != nil {
 		o.Base = c.backing.Reader
 	}
-	if c.opts.Checkpoint != nil {
-		return c.copyResumably(ctx, o)
+	if c.journal != nil {
+		o.Journal, o.Replay = c.journal, c.noteResumed(c.journal.Records())
 	}
-	return c.copyOnce(ctx, o)
-}
-
-func (c *conversion) copyOnce(ctx context.Context, o engine.Options) error {
 	hashed := true
 	var err error
 	if c.src.Reader != nil {
@@ -262,6 +300,9 @@ func (c *conversion) copyOnce(ctx context.Context, o engine.Options) error {
 
 // rehash computes the digest from the output, for content that did not come in order.
 func (c *conversion) rehash(ctx context.Context) error {
+	if len(c.siblings) > 0 {
+		return image.Unsupportedf("the source's content comes out of order, so its digest cannot be computed on the way to several files")
+	}
 	r, err := c.format.Open(image.NewFile(struct{ io.ReaderAt }{c.out}, c.out.size(), "output"), image.OpenOptions{})
 	if err != nil {
 		return fault.Wrap(err, "read the output back for its digest")

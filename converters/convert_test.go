@@ -384,7 +384,7 @@ func TestConvertRefuses(t *testing.T) {
 	}{
 		"no source":        {converters.Source{}, converters.Target{Format: "raw"}, fault.Internal},
 		"unknown format":   {converters.Source{Reader: disk}, converters.Target{Format: "floppy"}, fault.InvalidArgument},
-		"only recognised":  {converters.Source{Reader: disk}, converters.Target{Format: "vhdx"}, fault.Unimplemented},
+		"only recognised":  {converters.Source{Reader: disk}, converters.Target{Format: "qed"}, fault.InvalidArgument},
 		"raw zlib":         {converters.Source{Reader: disk}, converters.Target{Format: "raw", Compression: "zlib"}, fault.Unimplemented},
 		"raw clusters":     {converters.Source{Reader: disk}, converters.Target{Format: "raw", ClusterSize: 4096}, fault.Unimplemented},
 		"raw variant":      {converters.Source{Reader: disk}, converters.Target{Format: "raw", Variant: "x"}, fault.Unimplemented},

@@ -16,18 +16,16 @@ import (
 )
 
 // writeImage converts src to the file at path.
-func writeImage(t *testing.T, src image.Reader, path string, target converters.Target, o converters.Options) converters.Result {
+func writeImage(t *testing.T, src image.Reader, path string, target converters.Target, o converters.Options) {
 	t.Helper()
-	var res converters.Result
-	err := converters.WriteFiles(t.Context(), path, converters.WriteOptions{}, func(ctx context.Context, files *converters.Files) (err error) {
+	err := converters.WriteFiles(t.Context(), path, converters.WriteOptions{}, func(ctx context.Context, files *converters.Files) error {
 		target.Out, target.Sibling, target.Name = files.Main(), files.Sibling, filepath.Base(path)
-		res, err = all.Formats().Convert(ctx, converters.Source{Reader: src}, target, o)
+		_, err := all.Formats().Convert(ctx, converters.Source{Reader: src}, target, o)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res
 }
 
 // openFolder opens an image that may have other files in its folder.

@@ -20,7 +20,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	content := bytes.Repeat([]byte("content "), 1<<17)
 	disk := raw.New(bytes.NewReader(content), int64(len(content)))
 	path := filepath.Join(dir, "disk.qcow2")
@@ -49,7 +49,7 @@ func ExampleFormats_Open() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	if _, err := f.WriteAt(make([]byte, 4096), 1<<20); err != nil {
 		log.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -62,7 +63,7 @@ func (s *Files) stage(name string) (*os.File, error) {
 	if !s.resume {
 		return os.CreateTemp(s.dir, "."+name+".partial-*")
 	}
-	f, err := os.OpenFile(PartialName(filepath.Join(s.dir, name)), os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // beside the caller's own choice
+	f, err := os.OpenFile(PartialName(filepath.Join(s.dir, name)), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -91,9 +92,9 @@ func (s *Files) finish(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for i := len(s.files) - 1; i >= 0; i-- {
-		if err := publish(s.files[i].f.Name(), filepath.Join(s.dir, s.files[i].name), s.force); err != nil {
-			return errors.Join(fault.Wrap(err, "%s: give the finished file its name", s.files[i].name), s.retract(i+1))
+	for i, f := range slices.Backward(s.files) {
+		if err := publish(f.f.Name(), filepath.Join(s.dir, f.name), s.force); err != nil {
+			return errors.Join(fault.Wrap(err, "%s: give the finished file its name", f.name), s.retract(i+1))
 		}
 	}
 	return syncDir(s.dir)

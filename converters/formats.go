@@ -53,8 +53,9 @@ func (f Formats) openLocalImage(file *image.LocalFile, o OpenOptions) (image.Rea
 	if !o.SameFolder || o.Refs != nil {
 		return f.open(file, o)
 	}
-	folder, err := refs.SameFolder(file, func(file image.File, format string, o image.OpenOptions) (image.Reader, error) {
-		return f.open(file, OpenOptions{Format: format, OpenOptions: o})
+	folder, err := refs.SameFolder(file, func(file image.File, format string, ref image.OpenOptions) (image.Reader, error) {
+		ref.Force, ref.SizeRule = o.Force, o.SizeRule // what holds for the image holds for those it is based on
+		return f.open(file, OpenOptions{Format: format, OpenOptions: ref})
 	})
 	if err != nil {
 		return nil, err

@@ -16,14 +16,19 @@ import (
 // guard counts what is written to an output and ends it at a limit.
 type guard struct {
 	image.Output
-	file    *os.File // the file behind Output, or nil
-	limit   int64    // 0 is none
-	written atomic.Int64
-	end     atomic.Int64 // size of the output
+	file  *os.File     // the file behind Output, or nil
+	total *budget      // of all files of the image
+	end   atomic.Int64 // size of the output
 }
 
-func newGuard(out image.Output, limit int64) *guard {
-	g := &guard{Output: out, limit: limit}
+// budget is how many bytes may be written to all files of an image.
+type budget struct {
+	limit   int64 // 0 is none
+	written atomic.Int64
+}
+
+func newGuard(out image.Output, total *budget) *guard {
+	g := &guard{Output: out, total: total}
 	switch o := out.(type) {
 	case *os.File:
 		g.file = o
@@ -65,8 +70,8 @@ func (g *guard) Clone(from *os.File, fromOff, toOff, n int64) error {
 }
 
 func (g *guard) count(n int64) error {
-	if total := g.written.Add(n); g.limit > 0 && total > g.limit {
-		return image.Limitf("the output exceeds %d bytes", g.limit)
+	if total := g.total.written.Add(n); g.total.limit > 0 && total > g.total.limit {
+		return image.Limitf("the output exceeds %d bytes", g.total.limit)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func TestStatedFormat(t *testing.T) {
 	}
 }
 
-// TestForeign checks that files of formats that are not read are never taken for raw.
+// TestForeign checks that files with the magic of a format, read here or not, are never taken for raw.
 func TestForeign(t *testing.T) {
 	t.Parallel()
 	at := func(size, off int, magic string) string {
@@ -70,6 +70,7 @@ func TestForeign(t *testing.T) {
 		"fixed vhd":   at(1<<20+512, 1<<20, "conectix"),
 		"old vhd":     at(1<<20+511, 1<<20, "conectix"),
 		"vdi":         at(4096, 64, "\x7f\x10\xda\xbe"),
+		"qed":         at(4096, 0, "QED\x00"),
 		"gzip":        at(4096, 0, "\x1f\x8b\x08"),
 		"ova":         at(10240, 257, "ustar"),
 	} {
@@ -77,8 +78,8 @@ func TestForeign(t *testing.T) {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := all.Formats().Inspect(path, converters.OpenOptions{}); !errors.Is(err, image.ErrUnsupported) {
-			t.Errorf("%s: %v, want ErrUnsupported", name, err)
+		if _, err := all.Formats().Inspect(path, converters.OpenOptions{}); !imagetest.Refused(err) {
+			t.Errorf("%s: %v, want a refusal", name, err)
 		}
 		r, err := all.Formats().Open(t.Context(), path, converters.OpenOptions{Format: "raw"})
 		if err != nil {
@@ -122,7 +123,12 @@ func TestInspectOpensOneFile(t *testing.T) {
 	overlay := filepath.Join(dir, "overlay.qcow2")
 	imagetest.Qemu(t, "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "secret", overlay, "1M")
 	for _, path := range []string{flat, overlay} {
-		if _, err := all.Formats().Inspect(path, converters.OpenOptions{}); !errors.Is(err, image.ErrReference) || !strings.Contains(err.Error(), "secret") {
+		info, err := all.Formats().Inspect(path, converters.OpenOptions{})
+		if err != nil || len(info.References) != 1 || info.References[0].Name != "secret" {
+			t.Errorf("%s: is described as %+v, %v", path, info, err)
+		}
+		_, err = all.Formats().Open(t.Context(), path, converters.OpenOptions{})
+		if !errors.Is(err, image.ErrReference) || !strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, want ErrReference that names the file", path, err)
 		}
 	}

@@ -22,7 +22,7 @@ const progressInterval = 100 * time.Millisecond
 func (c *conversion) progress() Progress {
 	return Progress{
 		Virtual: c.count.Virtual.Load(), VirtualSize: c.info.VirtualSize, Data: c.count.Data.Load(),
-		Read: c.bytesRead(), Written: c.out.written.Load(),
+		Read: c.bytesRead(), Written: c.out.total.written.Load(),
 	}
 }
 

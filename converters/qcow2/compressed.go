@@ -27,7 +27,7 @@ func (r *reader) getScratch() *scratch {
 	return &scratch{plain: make([]byte, r.h.cluster())}
 }
 
-// locate decodes the compressed cluster descriptor of off. The number of offset bits depends on the cluster size.
+// locate finds the compressed cluster of off.
 func (r *reader) locate(off int64) (location, error) {
 	cover := r.h.l2Cover()
 	table, err := r.l2Table(off / cover)
@@ -38,15 +38,20 @@ func (r *reader) locate(off int64) (location, error) {
 	if err != nil {
 		return location{}, err
 	}
-	entry := binary.BigEndian.Uint64(b) &^ (l2Compressed | copied)
-	offsetBits := 62 - (r.h.clusterBits - 8)
-	host := int64(entry & (1<<offsetBits - 1))
-	n := (int64(entry>>offsetBits)+1)*512 - host&511
-	if host >= r.f.Size() {
-		return location{}, image.Truncatedf("qcow2: the content of offset %d is at offset %d, past the end of the file at %d", off, host, r.f.Size())
+	l := r.h.compressedAt(binary.BigEndian.Uint64(b))
+	if l.host >= r.f.Size() {
+		return location{}, image.Truncatedf("qcow2: the content of offset %d is at offset %d, past the end of the file at %d", off, l.host, r.f.Size())
 	}
 	// The last sector may reach past the end of the file.
-	return location{host, min(n, r.f.Size()-host)}, nil
+	return location{l.host, min(l.n, r.f.Size()-l.host)}, nil
+}
+
+// compressedAt decodes a compressed cluster descriptor. The number of offset bits depends on the cluster size.
+func (h *header) compressedAt(entry uint64) location {
+	entry &^= l2Compressed | copied
+	offsetBits := 62 - (h.clusterBits - 8)
+	host := int64(entry & (1<<offsetBits - 1))
+	return location{host, (int64(entry>>offsetBits)+1)*512 - host&511}
 }
 
 // each calls fn with the compressed bytes of the clusters that overlap [off, off+n).
@@ -87,10 +92,10 @@ func reach(where []location) int64 {
 	return end - where[0].host
 }
 
-// decode decompresses one cluster into dst, which is a whole cluster, and returns how many bytes of data the stream takes (0 if not known).
+// decode decompresses one cluster into dst, which is a whole cluster, and returns how many bytes of data the stream takes.
 func (r *reader) decode(s *scratch, dst, data []byte, off int64) (int, error) {
 	if r.zstd != nil {
-		return 0, r.decodeZstd(dst, data, off)
+		return r.decodeZstd(dst, data, off)
 	}
 	n, used, err := s.inflate.Decode(dst, data)
 	switch {
@@ -136,7 +141,11 @@ func (r *reader) ReadChunks(off, n int64, fn func(image.Chunk) error) error {
 			copy(dst, s.plain[:size])
 			return nil
 		}}
-		if used > 0 && size == len(s.plain) {
+		switch {
+		case size < len(s.plain): // the stream is longer than the disk
+		case r.zstd != nil:
+			c.Zstd = data[:used]
+		default:
 			c.Deflate = data[:used]
 		}
 		return fn(c)

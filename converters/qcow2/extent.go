@@ -44,6 +44,8 @@ func (r *reader) piece(off int64) (mapped.Piece, error) {
 	entry := binary.BigEndian.Uint64(b)
 	in := off & (r.h.cluster() - 1)
 	switch {
+	case entry&l2Compressed != 0 && r.h.external():
+		return mapped.Piece{}, image.Corruptf("qcow2: L2 entry %#x for offset %d is compressed, which an external data file's content never is", entry, off)
 	case entry&l2Compressed != 0:
 		return mapped.Piece{Kind: image.Data, Compressed: true, Host: -1, N: r.h.cluster() - in}, nil
 	case size == 16:
@@ -52,10 +54,15 @@ func (r *reader) piece(off int64) (mapped.Piece, error) {
 		return mapped.Piece{Kind: image.Zero, Host: -1, N: r.h.cluster() - in}, nil
 	case entry&l2Zero != 0:
 		return mapped.Piece{}, image.Corruptf("qcow2: L2 entry %#x for offset %d has the zero flag, which version 2 does not have", entry, off)
-	case entry&offsetMask == 0:
+	case !r.allocated(entry):
 		return mapped.Piece{Kind: image.Hole, Host: -1, N: r.h.cluster() - in}, nil
 	}
 	return r.dataPiece(entry, off, r.h.cluster()-in)
+}
+
+// allocated reports whether an L2 entry names a cluster. In an external data file there is one at offset 0.
+func (r *reader) allocated(entry uint64) bool {
+	return entry&offsetMask != 0 || entry&copied != 0 && r.h.external()
 }
 
 // l2Table returns the file offset of L2 table i, or 0 if there is none.
@@ -78,17 +85,17 @@ func (r *reader) dataPiece(entry uint64, off, n int64) (mapped.Piece, error) {
 		return mapped.Piece{}, image.Corruptf("qcow2: L2 entry %#x for offset %d points to no cluster", entry, off)
 	}
 	host += off & (r.h.cluster() - 1)
-	if need := min(n, r.info.VirtualSize-off); host > r.f.Size()-need {
-		return mapped.Piece{}, image.Truncatedf("qcow2: the content of offset %d is at offset %d, past the end of the file at %d", off, host, r.f.Size())
+	if need := min(n, r.info.VirtualSize-off); host > r.data.Size()-need {
+		return mapped.Piece{}, image.Truncatedf("qcow2: the content of offset %d is at offset %d, past the end of the file at %d", off, host, r.data.Size())
 	}
-	return mapped.Piece{Kind: image.Data, Host: host, In: r.f, N: n}, nil
+	return mapped.Piece{Kind: image.Data, Host: host, In: r.data, N: n}, nil
 }
 
 // subclusterPiece decodes an extended L2 entry. Bit i of the bitmap's low half says that subcluster i is allocated, of its high half that it reads
 // as zeros.
 func (r *reader) subclusterPiece(entry, bitmap uint64, off int64) (mapped.Piece, error) {
 	allocated, zero := uint32(bitmap), uint32(bitmap>>32)
-	if allocated&zero != 0 || allocated != 0 && entry&offsetMask == 0 {
+	if allocated&zero != 0 || allocated != 0 && !r.allocated(entry) {
 		return mapped.Piece{}, image.Corruptf("qcow2: subcluster bitmap %#x for offset %d contradicts its entry %#x", bitmap, off, entry)
 	}
 	size := r.h.cluster() / subclusters

@@ -1,5 +1,5 @@
-// Package qcow2 reads and writes QEMU's qcow2 images, versions 2 and 3, that consist of one file. Images that need another file (a backing file,
-// an external data file) and encrypted ones are recognised and refused.
+// Package qcow2 reads and writes QEMU's qcow2 images, versions 2 and 3. Of other files, a backing file or an external data file, those are opened
+// that the caller allows. Encrypted images are recognised and refused.
 //
 // The format's description is docs/interop/qcow2.txt of QEMU; limits are those QEMU enforces, so that what is accepted here is accepted there.
 package qcow2
@@ -44,7 +44,10 @@ const (
 	compressZstd = 1
 )
 
-// header is the part of the header that reading the disk needs.
+// autoclearBitmaps says that the bitmaps extension is up to date. An old program that wrote to the image has cleared it.
+const autoclearBitmaps = 1 << 0
+
+// header is the part of the header that reading the disk needs. Of an internal snapshot it has the snapshot's size and L1 table.
 type header struct {
 	version       uint32
 	backingOffset uint64
@@ -57,7 +60,10 @@ type header struct {
 	refcounts     uint64 // offset of the refcount table
 	refClusters   uint32 // and its size in clusters
 	snapshots     uint32
+	snapshotsAt   uint64
 	features      uint64
+	autoclear     uint64
+	refcountOrder uint32
 	length        uint32
 	compression   uint8
 }
@@ -67,6 +73,9 @@ func parseHeader(b []byte) (*header, error) {
 	if len(b) < len(magic) || !bytes.HasPrefix(b, []byte(magic)) {
 		return nil, image.ErrWrongFormat
 	}
+	if len(b) >= 8 && binary.BigEndian.Uint32(b[4:]) == 1 {
+		return nil, image.ErrWrongFormat // package qcow reads version 1
+	}
 	if len(b) < headerV2 {
 		return nil, image.Truncatedf("qcow2: the file ends inside the header")
 	}
@@ -75,7 +84,7 @@ func parseHeader(b []byte) (*header, error) {
 		version: be.Uint32(b[4:]), backingOffset: be.Uint64(b[8:]), backingSize: be.Uint32(b[16:]),
 		clusterBits: be.Uint32(b[20:]), size: be.Uint64(b[24:]), encryption: be.Uint32(b[32:]),
 		l1Entries: be.Uint32(b[36:]), l1Offset: be.Uint64(b[40:]), snapshots: be.Uint32(b[60:]),
-		refcounts: be.Uint64(b[48:]), refClusters: be.Uint32(b[56:]), length: headerV2,
+		snapshotsAt: be.Uint64(b[64:]), refcounts: be.Uint64(b[48:]), refClusters: be.Uint32(b[56:]), length: headerV2, refcountOrder: refcountOrder,
 	}
 	switch h.version {
 	case 2:
@@ -87,9 +96,9 @@ func parseHeader(b []byte) (*header, error) {
 	default:
 		return nil, image.Unsupportedf("qcow2: version %d; only versions 2 and 3 are read", h.version)
 	}
-	h.features, h.length = be.Uint64(b[72:]), be.Uint32(b[100:])
-	if order := be.Uint32(b[96:]); order > maxRefcountLog {
-		return nil, image.Corruptf("qcow2: refcount order %d at offset 96 is above %d", order, maxRefcountLog)
+	h.features, h.autoclear, h.length, h.refcountOrder = be.Uint64(b[72:]), be.Uint64(b[88:]), be.Uint32(b[100:]), be.Uint32(b[96:])
+	if h.refcountOrder > maxRefcountLog {
+		return nil, image.Corruptf("qcow2: refcount order %d at offset 96 is above %d", h.refcountOrder, maxRefcountLog)
 	}
 	if h.length < headerV3 || h.length%8 != 0 {
 		return nil, image.Corruptf("qcow2: header length %d at offset 100 is below %d or no multiple of 8", h.length, headerV3)
@@ -151,6 +160,9 @@ func (h *header) checkSize() error {
 // cluster returns the cluster size in bytes.
 func (h *header) cluster() int64 { return 1 << h.clusterBits }
 
+// external reports whether the content is in a file of its own.
+func (h *header) external() bool { return h.features&featureExternalData != 0 }
+
 // extended reports whether L2 entries have a bitmap of subclusters.
 func (h *header) extended() bool { return h.features&featureExtendedL2 != 0 }
 
@@ -164,6 +176,18 @@ func (h *header) l2EntrySize() int64 {
 
 // l2Cover returns how many bytes of the disk an L2 table maps.
 func (h *header) l2Cover() int64 { return h.cluster() / h.l2EntrySize() * h.cluster() }
+
+// variant returns the word for the kind of image.
+func (h *header) variant() string {
+	switch {
+	case h.version == 2:
+		return "v2"
+	case h.extended():
+		return variantExtended
+	default:
+		return variantV3
+	}
+}
 
 // l1Needed returns how many L1 entries the virtual size takes.
 func (h *header) l1Needed() uint64 {

@@ -1,7 +1,6 @@
 package qcow2
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
@@ -16,15 +15,6 @@ type l2Cache struct {
 	limit  int64
 	tables []*l2Table // the one used last is at the end
 }
-
-// l2Table is an L2 table in memory, as it will be in the file.
-type l2Table struct {
-	index int64
-	b     []byte
-}
-
-func (t *l2Table) entry(i int64) uint64      { return binary.BigEndian.Uint64(t.b[i*8:]) }
-func (t *l2Table) set(i int64, entry uint64) { binary.BigEndian.PutUint64(t.b[i*8:], entry) }
 
 // get returns L2 table i, which it makes if there is none. It is valid until the next get.
 func (c *l2Cache) get(i int64) (*l2Table, error) {
@@ -49,7 +39,7 @@ func (c *l2Cache) get(i int64) (*l2Table, error) {
 // room returns a table to fill: a new one, or the one not used for longest, after it was written.
 func (c *l2Cache) room() (*l2Table, error) {
 	if int64(len(c.tables)) < c.limit {
-		return &l2Table{b: make([]byte, c.w.cluster)}, nil
+		return &l2Table{w: c.w, b: make([]byte, c.w.cluster)}, nil
 	}
 	t := c.tables[0]
 	c.tables = c.tables[1:]
@@ -69,7 +59,11 @@ func (c *l2Cache) load(t *l2Table) error {
 	return fault.Wrap(err, "qcow2: read back an L2 table at offset %d", entry&offsetMask)
 }
 
+// write writes a table. One that stands for none is left out.
 func (c *l2Cache) write(t *l2Table) error {
+	if t.index < 0 {
+		return nil
+	}
 	return c.w.writeAt(t.b, int64(c.w.l1[t.index]&offsetMask))
 }
 

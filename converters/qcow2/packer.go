@@ -1,151 +1,103 @@
 package qcow2
 
 import (
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/hyperplane-project/hyperplane/converters/image"
-	"github.com/hyperplane-project/hyperplane/converters/internal/deflate"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
-// packBuffer is how much is collected before it is written.
-const packBuffer = 1 << 20
-
 // packer writes images of compressed clusters. Their streams lie one after the other, without regard to the clusters of the file; the refcount of a file's
 // cluster is the number of streams that touch it. A cluster that does not get smaller is stored plain.
+//
+// Pieces are written as they come: what was appended is in the output, so that a later run can take it up.
 type packer struct {
-	w     *writer
-	alloc *allocator // w.space
-	zstd  bool
-	level int
-	pos   int64  // where the next stream goes, if its cluster is the one allocated last
-	buf   []byte // written at bufAt when full
-	bufAt int64
+	*writer
+	alloc  *allocator // writer.space
+	level  int
+	window int
+	pos    int64 // where the next stream goes, if its cluster is the one allocated last
 }
 
-var _ image.Appender = (*packer)(nil)
+var (
+	_ image.Restorer  = (*packer)(nil)
+	_ image.Zeroer    = (*packer)(nil)
+	_ image.Forwarder = (*packer)(nil)
+)
 
 func newPacker(w *writer, o image.CreateOptions) (image.Writer, error) {
-	p := &packer{w: w, alloc: newAllocator(w, w.taken()), level: o.Level, buf: make([]byte, 0, packBuffer)}
+	p := &packer{writer: w, alloc: newAllocator(w, w.taken()), level: o.Level, window: o.Window}
 	w.space = p.alloc
-	switch o.Compression {
-	case "zlib":
-	case "zstd":
-		p.zstd, w.zstd = true, true
-	default:
-		return nil, image.Unsupportedf("qcow2: compression %q; choose zlib or zstd", o.Compression)
-	}
+	w.zstd = o.Compression == "zstd"
 	_, err := p.NewEncoder() // refuses a wrong level now rather than when the first cluster comes
 	return p, err
 }
 
+// Forward refuses: the refcounts and the tables follow from the sizes of the compressed clusters.
+func (p *packer) Forward() error {
+	return image.Unsupportedf("qcow2: compressed clusters are not written front to back, for their sizes are not known before; " +
+		"write a file, or an image without compression")
+}
+
 // Unit returns the cluster size.
-func (p *packer) Unit() int64 { return p.w.cluster }
+func (p *packer) Unit() int64 { return p.cluster }
 
 // NewEncoder makes the state of one worker.
 func (p *packer) NewEncoder() (image.Encoder, error) {
 	if p.zstd {
-		return newZstdEncoder(p.level, p.w.cluster)
+		return newZstdEncoder(p.level, p.cluster)
 	}
-	d, err := deflate.NewCompressor(p.level)
-	if err != nil {
-		return nil, fault.As(fault.InvalidArgument, err, "qcow2")
-	}
-	return &deflateEncoder{d, int(p.w.cluster)}, nil
+	return newDeflateEncoder(p.level, p.window, p.cluster)
 }
-
-// deflateEncoder makes zlib clusters, which in spite of the name have neither zlib's header nor its checksum.
-type deflateEncoder struct {
-	deflate *deflate.Compressor
-	cluster int
-}
-
-// Encode appends the deflate stream of a cluster, or the cluster itself if that is not larger.
-func (e *deflateEncoder) Encode(dst, plain []byte) ([]byte, error) {
-	start := len(dst)
-	dst, err := e.deflate.Append(dst, plain)
-	if err != nil {
-		return nil, err
-	}
-	if len(dst)-start >= len(plain) {
-		return append(dst[:start], plain...), nil
-	}
-	return dst, nil
-}
-
-// Wrap appends the stream as it is. A stream that is not smaller than its cluster is left to Encode.
-func (e *deflateEncoder) Wrap(dst []byte, c image.Chunk, _ []byte) ([]byte, bool) {
-	if c.Deflate == nil || len(c.Deflate) >= e.cluster {
-		return dst, false
-	}
-	return append(dst, c.Deflate...), true
-}
-
-// zstdEncoder makes zstd clusters: one frame each.
-type zstdEncoder struct{ z *zstd.Encoder }
-
-func newZstdEncoder(level int, cluster int64) (image.Encoder, error) {
-	if level < 0 || level > 9 {
-		return nil, fault.New(fault.InvalidArgument, "qcow2: compression level %d is not between 1 and 9", level)
-	}
-	speed := zstd.SpeedDefault
-	if level > 0 {
-		speed = zstd.EncoderLevelFromZstd(level)
-	}
-	window := max(int(cluster), zstd.MinWindowSize)
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(speed), zstd.WithWindowSize(window),
-		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
-	if err != nil {
-		return nil, fault.As(fault.Internal, err, "qcow2: start the zstd encoder")
-	}
-	return &zstdEncoder{z}, nil
-}
-
-// Encode appends the frame of a cluster, or the cluster itself if that is not larger.
-func (e *zstdEncoder) Encode(dst, plain []byte) ([]byte, error) {
-	start := len(dst)
-	dst = e.z.EncodeAll(plain, dst)
-	if len(dst)-start >= len(plain) {
-		return append(dst[:start], plain...), nil
-	}
-	return dst, nil
-}
-
-// Wrap refuses: the stream is deflate.
-func (e *zstdEncoder) Wrap(dst []byte, _ image.Chunk, _ []byte) ([]byte, bool) { return dst, false }
 
 // Append stores a cluster's stream, or the cluster itself if piece is a whole one.
 func (p *packer) Append(off int64, piece []byte) error {
-	table, err := p.w.l2.get(off / p.w.cover())
+	host, err := p.allocate(off, int64(len(piece)))
 	if err != nil {
 		return err
 	}
-	i := off % p.w.cover() / p.w.cluster
+	_, err = p.out.WriteAt(piece, host)
+	return fault.Wrap(err, "qcow2: write at offset %d", host)
+}
+
+// Restore takes note of a piece that lies in the output already.
+func (p *packer) Restore(off int64, size int) error {
+	_, err := p.allocate(off, int64(size))
+	return err
+}
+
+// allocate finds room for the piece of n bytes that stands for the cluster at off, and notes it in the tables.
+func (p *packer) allocate(off, n int64) (host int64, err error) {
+	table, err := p.l2.get(off / p.cover())
+	if err != nil {
+		return 0, err
+	}
+	in := off % p.cover()
+	i := in / p.cluster
 	if table.entry(i) != 0 {
-		return fault.New(fault.Internal, "qcow2: the cluster at offset %d was written before", off)
+		return 0, fault.New(fault.Internal, "qcow2: the cluster at offset %d was written before", off)
 	}
 	if err := p.alloc.settle(); err != nil {
-		return err
+		return 0, err
 	}
-	if int64(len(piece)) == p.w.cluster {
-		host := p.alloc.take(1)
+	if n == p.cluster {
+		host = p.alloc.take(1)
 		table.set(i, uint64(host)|copied)
-		return p.put(piece, host)
+		table.mark(in, n, false)
+		return host, nil
 	}
-	host := p.pack(int64(len(piece)))
-	sectors := (host+int64(len(piece))-1)/sectorSize - host/sectorSize
-	offsetBits := 62 - (log2(p.w.cluster) - 8)
+	host = p.pack(n)
+	sectors := (host+n-1)/sectorSize - host/sectorSize
+	offsetBits := 62 - (log2(p.cluster) - 8)
 	table.set(i, uint64(host)|uint64(sectors)<<offsetBits|l2Compressed)
-	return p.put(piece, host)
+	return host, nil
 }
 
 // pack allocates n bytes: behind the stream before if its cluster is the one allocated last.
 func (p *packer) pack(n int64) int64 {
 	room := p.alloc.next - p.pos
-	if room <= 0 || room >= p.w.cluster {
+	if room <= 0 || room >= p.cluster {
 		p.pos = p.alloc.take(1)
 	} else {
-		p.alloc.share(p.alloc.next - p.w.cluster)
+		p.alloc.share(p.alloc.next - p.cluster)
 	}
 	host := p.pos
 	p.pos += n
@@ -155,31 +107,5 @@ func (p *packer) pack(n int64) int64 {
 	return host
 }
 
-// put writes b at the offset. Pieces that adjoin are collected.
-func (p *packer) put(b []byte, at int64) error {
-	if at != p.bufAt+int64(len(p.buf)) || len(p.buf)+len(b) > cap(p.buf) {
-		if err := p.flushBuffer(); err != nil {
-			return err
-		}
-		p.bufAt = at
-	}
-	p.buf = append(p.buf, b...)
-	return nil
-}
-
-func (p *packer) flushBuffer() error {
-	if len(p.buf) == 0 {
-		return nil
-	}
-	_, err := p.w.out.WriteAt(p.buf, p.bufAt)
-	p.buf = p.buf[:0]
-	return fault.Wrap(err, "qcow2: write at offset %d", p.bufAt)
-}
-
-// Finish writes what is left, the tables and the header.
-func (p *packer) Finish() error {
-	if err := p.flushBuffer(); err != nil {
-		return err
-	}
-	return p.w.Finish()
-}
+// Finish writes the tables and the header.
+func (p *packer) Finish() error { return p.finish() }

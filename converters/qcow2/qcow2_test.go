@@ -19,6 +19,13 @@ func harness() imagetest.Harness {
 			{Name: "zlib 4 KiB clusters level 1", Options: image.CreateOptions{Compression: "zlib", ClusterSize: 4096, Level: 1}},
 			{Name: "zlib 2 MiB clusters", Options: image.CreateOptions{Compression: "zlib", ClusterSize: 2 << 20}},
 			{Name: "zstd", Options: image.CreateOptions{Compression: "zstd"}, Unreadable: []string{"7zip", "libyal"}},
+			{Name: "zlib window 4 KiB", Options: image.CreateOptions{Compression: "zlib", Window: 4096}},
+			{Name: "extended L2", Options: image.CreateOptions{Variant: "extended-l2"}, Unreadable: []string{"7zip", "libyal"}},
+			{Name: "extended L2 16 KiB clusters", Options: image.CreateOptions{Variant: "extended-l2", ClusterSize: 16 << 10}, Unreadable: []string{"7zip", "libyal"}},
+			{
+				Name: "extended L2 zlib", Options: image.CreateOptions{Variant: "extended-l2", Compression: "zlib", ClusterSize: 64 << 10},
+				Unreadable: []string{"7zip", "libyal"},
+			},
 		},
 		QemuCreate: map[string][]string{
 			"v3":                     nil,

@@ -17,10 +17,13 @@ func Format() image.Format {
 	return image.Format{Name: "qcow2", Open: Open, Create: Create}
 }
 
-// reader reads an image of one file.
+// reader reads an image, or one of its internal snapshots, without its backing file.
 type reader struct {
 	f       image.File
-	h       *header
+	data    image.File // where the clusters are: f, or the external data file
+	file    *header    // as it is in the file
+	h       *header    // of the state that is read
+	ext     *extensions
 	info    image.Info
 	tables  *tables.Cache
 	zstd    *zstd.Decoder // nil unless the image is compressed with zstd
@@ -30,12 +33,14 @@ type reader struct {
 
 var (
 	_ image.ChunkReader = (*reader)(nil)
+	_ image.Checker     = (*reader)(nil)
 	_ image.Metered     = (*reader)(nil)
 	_ mapped.Map        = (*reader)(nil)
 )
 
-// Open reads f as a qcow2 image. Images with a backing file or an external data file are refused with an error that wraps
-// image.ErrReference, encrypted ones with image.ErrEncrypted. Dirty, corrupt-marked and snapshotted images are read, with a warning.
+// Open reads f as a qcow2 image, or an internal snapshot of it. A backing file and an external data file are opened through o; without References an
+// image that has one is refused with an error that wraps image.ErrReference. Encrypted images are refused with image.ErrEncrypted. Dirty and
+// corrupt-marked images are read, with a warning.
 func Open(f image.File, o image.OpenOptions) (image.Reader, error) {
 	b := make([]byte, headerWithCompression)
 	n, err := f.ReadAt(b, 0)
@@ -46,28 +51,46 @@ func Open(f image.File, o image.OpenOptions) (image.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{f: f, h: h, tables: tables.New(f)}
+	r := &reader{f: f, data: f, file: h, h: h, tables: tables.New(f)}
 	r.l1Check = sync.OnceValue(r.checkL1)
 	r.info = image.Info{
-		Format: "qcow2", VirtualSize: int64(h.size), FileSize: f.Size(), ClusterSize: h.cluster(), Variant: "v2", Compression: "zlib",
-	}
-	if h.version == 3 {
-		r.info.Variant = "v3"
+		Format: "qcow2", Variant: h.variant(), FileSize: f.Size(), ClusterSize: h.cluster(), Compression: "zlib",
 	}
 	if h.compression == compressZstd {
 		r.info.Compression = "zstd"
 	}
-	if err := h.references(f, &r.info); err != nil {
+	if err := r.prepare(o); err != nil {
 		return nil, err
 	}
-	if refs := r.info.References; len(refs) > 0 {
-		return nil, image.Referencef("qcow2: the image needs its %s %q, and other files are not opened; flatten it first: qemu-img convert",
-			kindName(refs[0].Kind), refs[0].Name)
+	if o.InfoOnly {
+		return r, nil
 	}
-	if err := h.checkTables(f.Size()); err != nil {
+	return r.start(o)
+}
+
+// prepare reads the rest of the metadata that opening needs, and chooses the state to read.
+func (r *reader) prepare(o image.OpenOptions) error {
+	if err := r.describe(); err != nil {
+		return err
+	}
+	if err := r.chooseState(o.Snapshot); err != nil {
+		return err
+	}
+	r.info.VirtualSize = int64(r.h.size)
+	return r.h.checkTables(r.f.Size())
+}
+
+// start makes the reader able to read.
+func (r *reader) start(o image.OpenOptions) (image.Reader, error) {
+	if err := r.startZstd(); err != nil {
 		return nil, err
 	}
-	return r, r.startZstd()
+	whole, err := r.openReferences(o)
+	if err != nil {
+		r.stopZstd()
+		return nil, err
+	}
+	return whole, nil
 }
 
 // checkTables refuses a file that ends before tables its header names. Refcounts are not needed for reading, but a file without them was cut off.
@@ -81,8 +104,8 @@ func (h *header) checkTables(file int64) error {
 	return nil
 }
 
-// checkL1 refuses an L1 table that names more L2 tables than the file has clusters. Such tables share L2 tables, which makes a small file a disk whose map takes hours
-// to walk. It is done when the map is first used: opening reads little.
+// checkL1 refuses an L1 table that names more L2 tables than the file has clusters. Such tables share L2 tables, which makes a small file a disk
+// whose map takes hours to walk. It is done when the map is first used: opening reads little.
 func (r *reader) checkL1() error {
 	named, err := r.tables.CountSet(int64(r.h.l1Offset), int64(r.h.l1Needed())*8, 8)
 	if err != nil {
@@ -94,30 +117,29 @@ func (r *reader) checkL1() error {
 	return nil
 }
 
-func kindName(kind string) string {
-	if kind == "backing" {
-		return "backing file"
-	}
-	return "external data file"
-}
-
 // Info describes the image.
 func (r *reader) Info() image.Info { return r.info }
 
-// BytesRead returns how much of the file was read, or 0 if it does not count.
+// BytesRead returns how much of the files was read, as far as they count it.
 func (r *reader) BytesRead() int64 {
-	if m, ok := r.f.(image.Metered); ok {
+	n := bytesRead(r.f)
+	if r.data != r.f {
+		n += bytesRead(r.data)
+	}
+	return n
+}
+
+func bytesRead(f image.File) int64 {
+	if m, ok := f.(image.Metered); ok {
 		return m.BytesRead()
 	}
 	return 0
 }
 
-// Close closes the file.
+// Close closes the files.
 func (r *reader) Close() error {
-	if r.zstd != nil {
-		r.zstd.Close()
-	}
-	return r.f.Close()
+	r.stopZstd()
+	return errors.Join(r.closeData(), r.f.Close())
 }
 
 // ReadAt reads the disk.

@@ -27,20 +27,26 @@ func (r *reader) startZstd() error {
 	return nil
 }
 
-// decodeZstd decodes one cluster: exactly one frame, anything may follow it in its last sector.
-func (r *reader) decodeZstd(dst, data []byte, off int64) error {
+func (r *reader) stopZstd() {
+	if r.zstd != nil {
+		r.zstd.Close()
+	}
+}
+
+// decodeZstd decodes one cluster: exactly one frame, anything may follow it in its last sector. It returns the frame's length.
+func (r *reader) decodeZstd(dst, data []byte, off int64) (int, error) {
 	n, ok := zstdFrame(data)
 	if !ok {
-		return image.Corruptf("qcow2: the compressed cluster for offset %d is no complete zstd frame", off)
+		return 0, image.Corruptf("qcow2: the compressed cluster for offset %d is no complete zstd frame", off)
 	}
 	out, err := r.zstd.DecodeAll(data[:n], dst[:0:len(dst)])
 	if err != nil {
-		return image.Corruptf("qcow2: compressed cluster for offset %d: %v", off, err)
+		return 0, image.Corruptf("qcow2: compressed cluster for offset %d: %v", off, err)
 	}
 	if len(out) != len(dst) {
-		return image.Corruptf("qcow2: the compressed cluster for offset %d holds %d bytes, not %d", off, len(out), len(dst))
+		return 0, image.Corruptf("qcow2: the compressed cluster for offset %d holds %d bytes, not %d", off, len(out), len(dst))
 	}
-	return nil
+	return n, nil
 }
 
 // zstdFrame returns the length of the zstd frame at the start of b (RFC 8878, 3.1.1).

@@ -1,22 +1,56 @@
 package vmdk
 
 import (
-	"io"
-
 	"github.com/hyperplane-project/hyperplane/converters/image"
 )
 
-// Create begins a streamOptimized disk in out; it is the only variant that is written.
-func Create(out image.Output, o image.CreateOptions) (image.Writer, error) {
-	if o.Variant != "" && o.Variant != "streamOptimized" {
-		return nil, image.Unsupportedf("vmdk: variant %q is not written; only streamOptimized", o.Variant)
+// The variants that are written, by VMware's words (createType).
+const (
+	streamOptimized      = "streamOptimized"
+	monolithicSparse     = "monolithicSparse"
+	monolithicFlat       = "monolithicFlat"
+	twoGbMaxExtentSparse = "twoGbMaxExtentSparse"
+	twoGbMaxExtentFlat   = "twoGbMaxExtentFlat"
+)
+
+// abilities are the options that a variant can honour.
+func abilities(variant string) image.Abilities {
+	can := image.Abilities{Variants: []string{streamOptimized, monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat}}
+	switch variant {
+	case "", streamOptimized:
+		can.Compressions, can.Clusters = []string{"zlib"}, true
+	case monolithicSparse, twoGbMaxExtentSparse:
+		can.Clusters = true
 	}
-	if o.Compression != "" && o.Compression != "zlib" {
-		return nil, image.Unsupportedf("vmdk: compression %q; streamOptimized disks are compressed with zlib", o.Compression)
+	return can
+}
+
+// Create begins a disk in out: streamOptimized unless another variant is named. Variants of several files put the descriptor into out and the content
+// into siblings of it.
+func Create(out image.Output, o image.CreateOptions) (image.Writer, error) {
+	if err := o.Check("vmdk", abilities(o.Variant)); err != nil {
+		return nil, err
 	}
 	opts := StreamOptions{Level: o.Level, ContentID: o.ContentID, Name: o.Name, GrainSize: o.ClusterSize}
-	if n := o.SourceUnit; opts.GrainSize == 0 && n >= minGrain && n < maxGrain && n&(n-1) == 0 {
-		opts.GrainSize = n
+	if o.Variant == "" || o.Variant == streamOptimized {
+		if n := o.SourceUnit; opts.GrainSize == 0 && n >= minGrain && n < maxGrain && n&(n-1) == 0 {
+			opts.GrainSize = n
+		}
+		return newStreamWriter(out, o.VirtualSize, opts)
 	}
-	return newStreamWriter(io.NewOffsetWriter(out, 0), o.VirtualSize, opts)
+	if err := opts.setDefaults(); err != nil {
+		return nil, err
+	}
+	size, err := o.RoundedSize()
+	if err != nil {
+		return nil, err
+	}
+	switch o.Variant {
+	case monolithicSparse:
+		return newSparseWriter(out, size, opts)
+	case twoGbMaxExtentSparse:
+		return newSplitWriter(out, size, opts, o.Sibling)
+	default:
+		return newFlatWriter(out, size, o.Variant, opts, o.Sibling)
+	}
 }

@@ -2,6 +2,7 @@ package vmdk
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -13,26 +14,18 @@ const (
 	maxDescriptor = 512 << 10
 	maxExtents    = 4096
 	descriptorTag = "# disk descriptorfile"
+	// noParent is the parentCID of a disk that is no differencing disk.
+	noParent = "ffffffff"
 )
 
 // descriptor is the text that describes a disk: in a file of its own, or embedded in a sparse extent.
 type descriptor struct {
 	createType string
+	cid        string // as contentID returns it
 	parentCID  string
 	parentHint string
 	extents    []extentLine
 }
-
-// extentLine names one file of a disk. The name is attacker-controlled bytes in an unknown encoding.
-type extentLine struct {
-	access  string // RW, RDONLY or NOACCESS
-	sectors uint64
-	kind    string // SPARSE, FLAT, ZERO, VMFS, …
-	name    string
-}
-
-// noParent is the parentCID of a disk that is no differencing disk.
-const noParent = "ffffffff"
 
 // isDescriptor reports whether b begins like a descriptor.
 func isDescriptor(b []byte) bool {
@@ -52,7 +45,11 @@ func parseDescriptor(text []byte) (*descriptor, error) {
 		if s == "" || s[0] == '#' {
 			continue
 		}
-		if e, ok := parseExtent(s); ok {
+		e, ok, err := parseExtent(s)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			if len(d.extents) == maxExtents {
 				return nil, image.Limitf("vmdk: the descriptor names more than %d extents", maxExtents)
 			}
@@ -70,33 +67,21 @@ func (d *descriptor) set(key, value string) {
 	switch key {
 	case "createtype":
 		d.createType = value
+	case "cid":
+		d.cid = contentID(value)
 	case "parentcid":
-		d.parentCID = strings.ToLower(value)
+		d.parentCID = contentID(value)
 	case "parentfilenamehint":
 		d.parentHint = value
 	}
 }
 
-// parseExtent reads a line such as: RW 4192256 SPARSE "disk-s001.vmdk".
-func parseExtent(s string) (extentLine, bool) {
-	access, rest, _ := strings.Cut(s, " ")
-	access = strings.ToUpper(access)
-	if access != "RW" && access != "RDONLY" && access != "NOACCESS" {
-		return extentLine{}, false
+// contentID returns a CID as eight lower-case hexadecimal digits. A text that is no such number stays what it is.
+func contentID(s string) string {
+	if n, err := strconv.ParseUint(s, 16, 32); err == nil {
+		return fmt.Sprintf("%08x", n)
 	}
-	count, rest, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	sectors, err := strconv.ParseUint(count, 10, 64)
-	if err != nil {
-		return extentLine{}, false
-	}
-	kind, rest, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	e := extentLine{access: access, sectors: sectors, kind: strings.ToUpper(kind)}
-	if from := strings.IndexByte(rest, '"'); from >= 0 {
-		if to := strings.LastIndexByte(rest, '"'); to > from {
-			e.name = rest[from+1 : to]
-		}
-	}
-	return e, true
+	return strings.ToLower(s)
 }
 
 func unquote(s string) string {
@@ -106,45 +91,54 @@ func unquote(s string) string {
 	return s
 }
 
-// checkSelfContained refuses an embedded descriptor of a disk that is more than this file. The name on its extent line is not looked at: it is
-// often a name the file had once.
+// checkSelfContained refuses an embedded descriptor of a disk that has content in other files, a parent aside. The name on its extent line is not
+// looked at: it is often a name the file had once.
 func (d *descriptor) checkSelfContained() error {
-	if err := d.checkParent(); err != nil {
-		return err
-	}
 	if n := len(d.extents); n > 1 {
-		return image.Referencef("vmdk: the disk (%s) consists of %d extents, the second is %q, and other files are not opened; merge them first: qemu-img convert",
+		return image.Referencef("vmdk: the disk (%s) consists of %d extents, the second is %q, and this file is the first; open the disk's descriptor file instead",
 			d.createType, n, d.extents[1].name)
 	}
-	if len(d.extents) == 1 && d.extents[0].kind != "SPARSE" {
-		return image.Unsupportedf("vmdk: the embedded descriptor has an extent of kind %q; only SPARSE is read", d.extents[0].kind)
-	}
-	if len(d.extents) == 1 && d.extents[0].access == "NOACCESS" {
-		return image.Unsupportedf("vmdk: the embedded descriptor forbids access to its extent")
+	for _, e := range d.extents {
+		if e.kind != "SPARSE" {
+			return image.Unsupportedf("vmdk: the embedded descriptor has an extent of kind %q; only SPARSE is read", e.kind)
+		}
+		if err := e.checkAccess(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (d *descriptor) checkParent() error {
-	if d.parentCID == noParent && d.parentHint == "" {
-		return nil
-	}
-	return image.Referencef("vmdk: the disk (%s) holds only the differences to its parent %q, and other files are not opened; consolidate the snapshots first",
-		d.createType, d.parentHint)
-}
-
-// refuse says why a disk with a descriptor file of its own is not read.
-func (d *descriptor) refuse() error {
+// checkKind refuses disks that are no files at all.
+func (d *descriptor) checkKind() error {
 	switch strings.ToLower(d.createType) {
 	case "fulldevice", "partitioneddevice", "vmfsraw", "vmfsrdm", "vmfsrdmp", "vmfsrawdevicemap", "vmfspassthroughrawdevicemap":
 		return image.Unsupportedf("vmdk: the disk (%s) stands for a physical device", d.createType)
 	}
-	if err := d.checkParent(); err != nil {
-		return err
+	return nil
+}
+
+// size returns the size of the disk in bytes.
+func (d *descriptor) size() (int64, error) {
+	var sectors uint64
+	for i, e := range d.extents {
+		if sectors += e.sectors; sectors > maxSectors {
+			return 0, image.Limitf("vmdk: the extents up to number %d, %q, have %d sectors together, more than %d", i+1, e.name, sectors, uint64(maxSectors))
+		}
 	}
-	if len(d.extents) == 0 {
-		return image.Corruptf("vmdk: the descriptor (%s) names no extent", d.createType)
+	return int64(sectors) * sectorSize, nil
+}
+
+// references returns the other files that the descriptor of a disk of several files names.
+func (d *descriptor) references() []image.Reference {
+	var refs []image.Reference
+	for _, e := range d.extents {
+		if e.kind != kindZero {
+			refs = append(refs, e.reference())
+		}
 	}
-	return image.Referencef("vmdk: the file only describes the disk (%s), whose content is in %d other files, the first is %q; other files are not opened; "+
-		"make one file of them first: qemu-img convert", d.createType, len(d.extents), d.extents[0].name)
+	if d.differencing() {
+		refs = append(refs, d.parent())
+	}
+	return refs
 }

@@ -60,34 +60,34 @@ type scratch struct {
 	ahead   prefetch.Buffer
 	inflate inflate.Decoder
 	plain   []byte
-	sectors []uint32
+	hosts   []int64
 }
 
-func (r *reader) getScratch() *scratch {
-	if s, ok := r.scratch.Get().(*scratch); ok {
+func (e *sparse) getScratch() *scratch {
+	if s, ok := e.scratch.Get().(*scratch); ok {
 		return s
 	}
-	return &scratch{plain: make([]byte, r.h.grain())}
+	return &scratch{plain: make([]byte, e.grain)}
 }
 
 // each calls fn with the records of the grains that overlap [off, off+n).
-func (r *reader) each(s *scratch, off, n int64, fn func(grain int64, record []byte) error) error {
-	first := off / r.h.grain() * r.h.grain()
-	s.sectors = s.sectors[:0]
-	for g := first; g < off+n; g += r.h.grain() {
-		table, err := r.table(g / r.h.cover())
+func (e *sparse) each(s *scratch, off, n int64, fn func(grain int64, record []byte) error) error {
+	first := off / e.grain * e.grain
+	s.hosts = s.hosts[:0]
+	for g := first; g < off+n; g += e.grain {
+		table, err := e.table(g / e.cover())
 		if err != nil {
 			return err
 		}
-		sector, err := r.entry(table, g)
+		host, err := e.host(table, g)
 		if err != nil {
 			return err
 		}
-		s.sectors = append(s.sectors, sector)
+		s.hosts = append(s.hosts, host)
 	}
-	for i := range s.sectors {
-		g := first + int64(i)*r.h.grain()
-		record, err := r.record(s, s.sectors[i:], g)
+	for i := range s.hosts {
+		g := first + int64(i)*e.grain
+		record, err := e.record(s, s.hosts[i:], g)
 		if err != nil {
 			return err
 		}
@@ -98,30 +98,30 @@ func (r *reader) each(s *scratch, off, n int64, fn func(grain int64, record []by
 	return nil
 }
 
-// record reads the record of the grain at off, which is at sectors[0]; the others are probably asked for next.
-func (r *reader) record(s *scratch, sectors []uint32, off int64) ([]byte, error) {
-	host := int64(sectors[0]) * sectorSize
-	ahead := r.reach(sectors)
-	b, err := s.ahead.Bytes(r.f, host, grainMarkerSize, ahead)
+// record reads the record of the grain at off, which is at hosts[0] in the file; the others are probably asked for next.
+func (e *sparse) record(s *scratch, hosts []int64, off int64) ([]byte, error) {
+	host := hosts[0]
+	ahead := e.reach(hosts)
+	b, err := s.ahead.Bytes(e.f, host, grainMarkerSize, ahead)
 	if err != nil {
 		return nil, err
 	}
 	if len(b) < grainMarkerSize {
-		return nil, image.Truncatedf("vmdk: the grain at offset %d is at offset %d, past the end of the file at %d", off, host, r.f.Size())
+		return nil, image.Truncatedf("vmdk: the grain at offset %d is at offset %d, past the end of the file at %d", off, host, e.f.Size())
 	}
 	lba, size := binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint32(b[8:]))
 	if want := uint64(off / sectorSize); lba != want {
 		return nil, image.Corruptf("vmdk: the grain at file offset %d is for sector %d of the disk, its table says %d", host, lba, want)
 	}
-	if size == 0 || size > r.h.maxRecord() {
-		return nil, image.Corruptf("vmdk: the grain at offset %d has %d compressed bytes, not 1 to %d", off, size, r.h.maxRecord())
+	if size == 0 || size > e.h.maxRecord() {
+		return nil, image.Corruptf("vmdk: the grain at offset %d has %d compressed bytes, not 1 to %d", off, size, e.h.maxRecord())
 	}
-	b, err = s.ahead.Bytes(r.f, host+grainMarkerSize, int(size), ahead-grainMarkerSize)
+	b, err = s.ahead.Bytes(e.f, host+grainMarkerSize, int(size), ahead-grainMarkerSize)
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(b)) < size {
-		return nil, image.Truncatedf("vmdk: the grain at offset %d reaches past the end of the file at %d", off, r.f.Size())
+		return nil, image.Truncatedf("vmdk: the grain at offset %d reaches past the end of the file at %d", off, e.f.Size())
 	}
 	return b, nil
 }
@@ -133,28 +133,28 @@ const (
 	maxGap = 128 << 10
 )
 
-// reach returns how many bytes from the first sector on hold its grain and those that follow it closely. How long the last one is says only its
+// reach returns how many bytes from the first offset on hold its grain and those that follow it closely. How long the last one is says only its
 // marker; half a grain is a fair guess.
-func (r *reader) reach(sectors []uint32) int64 {
-	last := sectors[0]
-	for _, s := range sectors[1:] {
-		if s <= last || int64(s-last)*sectorSize > maxGap || int64(s-sectors[0])*sectorSize > maxReach {
+func (e *sparse) reach(hosts []int64) int64 {
+	last := hosts[0]
+	for _, h := range hosts[1:] {
+		if h <= last || h-last > maxGap || h-hosts[0] > maxReach {
 			break
 		}
-		last = s
+		last = h
 	}
-	return int64(last-sectors[0])*sectorSize + r.h.grain()/2
+	return last - hosts[0] + e.grain/2
 }
 
 // ReadCompressed fills p from off; the range is inside one compressed extent.
-func (r *reader) ReadCompressed(p []byte, off int64) error {
-	s := r.getScratch()
-	defer r.scratch.Put(s)
-	return r.each(s, off, int64(len(p)), func(grain int64, record []byte) error {
-		if at := grain - off; at >= 0 && at+r.h.grain() <= int64(len(p)) {
-			return decodeGrain(&s.inflate, p[at:at+r.h.grain()], record, int(r.h.grain()), grain)
+func (e *sparse) ReadCompressed(p []byte, off int64) error {
+	s := e.getScratch()
+	defer e.scratch.Put(s)
+	return e.each(s, off, int64(len(p)), func(grain int64, record []byte) error {
+		if at := grain - off; at >= 0 && at+e.grain <= int64(len(p)) {
+			return decodeGrain(&s.inflate, p[at:at+e.grain], record, int(e.grain), grain)
 		}
-		if err := decodeGrain(&s.inflate, s.plain, record, r.need(grain), grain); err != nil {
+		if err := decodeGrain(&s.inflate, s.plain, record, e.need(grain), grain); err != nil {
 			return err
 		}
 		from := max(off, grain)
@@ -164,18 +164,18 @@ func (r *reader) ReadCompressed(p []byte, off int64) error {
 }
 
 // need returns how many bytes of the grain at off are inside the disk.
-func (r *reader) need(off int64) int { return int(min(r.h.grain(), r.info.VirtualSize-off)) }
+func (e *sparse) need(off int64) int { return int(min(e.grain, e.size-off)) }
 
 // ReadChunks calls fn for the compressed grains of [off, off+n).
-func (r *reader) ReadChunks(off, n int64, fn func(image.Chunk) error) error {
-	s := r.getScratch()
-	defer r.scratch.Put(s)
-	return r.each(s, off, n, func(grain int64, record []byte) error {
-		c := image.Chunk{Off: grain, Len: r.need(grain), Data: record, Decode: func(dst []byte) error {
+func (e *sparse) ReadChunks(off, n int64, fn func(image.Chunk) error) error {
+	s := e.getScratch()
+	defer e.scratch.Put(s)
+	return e.each(s, off, n, func(grain int64, record []byte) error {
+		c := image.Chunk{Off: grain, Len: e.need(grain), Data: record, Decode: func(dst []byte) error {
 			if len(dst) >= len(s.plain) {
-				return decodeGrain(&s.inflate, dst[:len(s.plain)], record, r.need(grain), grain)
+				return decodeGrain(&s.inflate, dst[:len(s.plain)], record, e.need(grain), grain)
 			}
-			if err := decodeGrain(&s.inflate, s.plain, record, r.need(grain), grain); err != nil {
+			if err := decodeGrain(&s.inflate, s.plain, record, e.need(grain), grain); err != nil {
 				return err
 			}
 			copy(dst, s.plain)

@@ -1,12 +1,11 @@
-// Package vmdk reads and writes VMware disks that are one sparse file: streamOptimized (compressed, forward-only) and monolithicSparse.
-// Disks that consist of several files, differencing disks and ESXi's own on-disk kinds are recognised and refused by name.
+// Package vmdk reads and writes VMware disks: those that are one sparse file, streamOptimized (compressed, forward-only) and monolithicSparse, and those
+// of a descriptor and extents in other files, flat and sparse. The delta disks of snapshots, ESXi's COWD and seSparse extents among them, are read.
 //
 // The format's description is VMware's "Virtual Disk Format 5.0" technical note; where VMware's own tools differ from it the comments say so.
 package vmdk
 
 import (
 	"encoding/binary"
-	"math"
 
 	"github.com/hyperplane-project/hyperplane/converters/image"
 )
@@ -108,8 +107,8 @@ func (h *header) check() error {
 	if n := h.tableEntries; n < minTableEntries || n > maxTableEntries || n&(n-1) != 0 {
 		return image.Corruptf("vmdk: %d entries in a grain table at offset 44 are not a power of two between %d and %d", n, minTableEntries, maxTableEntries)
 	}
-	if h.capacity > math.MaxInt64/sectorSize {
-		return image.Limitf("vmdk: capacity of %d sectors at offset 12 exceeds %d", h.capacity, math.MaxInt64/sectorSize)
+	if h.capacity > maxSectors {
+		return image.Limitf("vmdk: capacity of %d sectors at offset 12 exceeds %d", h.capacity, uint64(maxSectors))
 	}
 	if h.flags&flagCompressed == 0 {
 		return nil
@@ -139,10 +138,4 @@ func (h *header) tableSize() int64 { return int64(h.tableEntries) * 4 }
 func (h *header) cover() int64 { return int64(h.tableEntries) * h.grain() }
 
 // directoryEntries returns how many grain tables the disk takes.
-func (h *header) directoryEntries() int64 {
-	n := h.size() / h.cover()
-	if h.size()%h.cover() != 0 {
-		n++
-	}
-	return n
-}
+func (h *header) directoryEntries() int64 { return ceil(h.size(), h.cover()) }

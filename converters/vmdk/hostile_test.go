@@ -2,13 +2,10 @@ package vmdk_test
 
 import (
 	"bytes"
-	"compress/zlib"
 	"encoding/binary"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -132,6 +129,7 @@ func TestDamagedTables(t *testing.T) {
 		"grain across the end":    damage(put32(table, uint32(len(b)/sector-1)), image.ErrTruncated),
 		"grain is the table":      damage(put32(table, uint32(table/sector)), nil),
 		"zeroed grain":            damage(both(put32(8, 7), put32(table, 1)), nil),
+		"zeroed without flag":     damage(put32(table, 1), image.ErrCorrupt),
 		"sectors cut off the end": damage(func(b []byte) []byte { return b[:len(b)-3*sector] }, image.ErrTruncated),
 	})
 }
@@ -154,171 +152,30 @@ func TestRedundantTables(t *testing.T) {
 	}
 }
 
-// record returns a grain's record with the given zlib content.
-func record(t *testing.T, lba uint64, plain []byte) []byte {
-	t.Helper()
-	var z bytes.Buffer
-	w := zlib.NewWriter(&z)
-	if _, err := w.Write(plain); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b := binary.LittleEndian.AppendUint64(nil, lba)
-	b = binary.LittleEndian.AppendUint32(b, uint32(z.Len()))
-	return append(b, z.Bytes()...)
-}
-
-func TestDamagedStreamFile(t *testing.T) {
-	t.Parallel()
-	b := stream(t)
-	size := int(binary.LittleEndian.Uint32(b[firstGrain+8:]))
-	imagetest.Damages(t, harness(), b, map[string]imagetest.Damage{
-		"untouched":              damage(func(b []byte) []byte { return b }, nil),
-		"no end marker":          damage(func(b []byte) []byte { return b[:len(b)-sector] }, image.ErrTruncated),
-		"no footer":              damage(func(b []byte) []byte { return b[:len(b)-3*sector] }, image.ErrTruncated),
-		"footer without magic":   damage(fromEnd(put64, 1024, 0), image.ErrCorrupt),
-		"footer, other size":     damage(fromEnd(put64, 1024-12, 5), image.ErrCorrupt),
-		"footer, other grain":    damage(fromEnd(put64, 1024-20, 16), image.ErrCorrupt),
-		"footer without place":   damage(fromEnd(put64, 1024-56, 1<<64-1), image.ErrCorrupt),
-		"directory past the end": damage(fromEnd(put64, 1024-56, 1<<50), image.ErrTruncated),
-		"grain for other sector": damage(put64(firstGrain, 128), image.ErrCorrupt),
-		"grain without size":     damage(put32(firstGrain+8, 0), image.ErrCorrupt),
-		"grain of 2^32-1":        damage(put32(firstGrain+8, 1<<32-1), image.ErrCorrupt),
-		"grain too short":        damage(put32(firstGrain+8, 6), image.ErrCorrupt),
-		"wrong checksum":         damage(put32(firstGrain+12+size-4, 0), image.ErrCorrupt),
-		"no zlib header":         damage(put32(firstGrain+12, 0), image.ErrCorrupt),
-		"preset dictionary":      damage(putText(firstGrain+12, "\x78\xbb"), image.ErrCorrupt),
-		"one byte more":          damage(putText(firstGrain, string(record(t, 0, make([]byte, grain+1)))), image.ErrCorrupt),
-		"one byte less":          damage(putText(firstGrain, string(record(t, 0, make([]byte, grain-1)))), image.ErrCorrupt),
-		"bomb":                   damage(putText(firstGrain, string(record(t, 0, make([]byte, 9*grain)))), image.ErrCorrupt),
-		"garbage":                damage(putText(firstGrain+14, "\xff\xff\xff\xff"), image.ErrCorrupt),
-	})
-}
-
-// TestShortLastGrain reads a disk whose last grain was deflated only as far as the disk goes, as VMware's tools do.
-func TestShortLastGrain(t *testing.T) {
-	t.Parallel()
-	want := &imagetest.Disk{Size: grain + 1024, Pieces: []imagetest.Piece{{Off: 0, Len: grain + 1024, Content: imagetest.Text}}}
-	b := imagetest.Bytes(t, harness(), imagetest.Variant{}, want)
-	plain := make([]byte, 1024)
-	if _, err := want.ReadAt(plain, grain); err != nil && !errors.Is(err, io.EOF) {
-		t.Fatal(err)
-	}
-	second := firstGrain + (12+int(binary.LittleEndian.Uint32(b[firstGrain+8:]))+sector-1)/sector*sector
-	for n, wantErr := range map[int]error{1024: nil, 1023: image.ErrCorrupt} {
-		b := putText(second, string(record(t, 128, plain[:n])))(bytes.Clone(b))
-		if err := streamError(b); !errors.Is(err, wantErr) {
-			t.Errorf("%d bytes as a stream: %v, want %v", n, err, wantErr)
-		}
-		r, err := vmdk.Open(image.NewFile(bytes.NewReader(b), int64(len(b)), "short"), image.OpenOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if wantErr == nil {
-			imagetest.Same(t, want, r)
-		} else if err := imagetest.OpenAndDrain(harness(), b); !errors.Is(err, wantErr) {
-			t.Errorf("%d bytes: %v, want %v", n, err, wantErr)
-		}
-	}
-}
-
-// streamError opens b as a stream, reads it to its end and returns the error, nil for a good end.
-func streamError(b []byte) error {
-	s, err := vmdk.OpenStream(bytes.NewReader(b), -1)
-	if err != nil {
-		return err
-	}
-	dst := make([]byte, 2<<20)
-	for {
-		c, err := s.Next()
-		if err != nil {
-			if err.Error() == "EOF" {
-				return nil
-			}
-			return err
-		}
-		err = c.Decode(dst[:c.Len])
-		c.Release()
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func TestDamagedStream(t *testing.T) {
-	t.Parallel()
-	b := stream(t)
-	second := firstGrain + (12+int(binary.LittleEndian.Uint32(b[firstGrain+8:]))+sector-1)/sector*sector
-	marker := func(value uint64, kind uint32) []byte {
-		m := make([]byte, sector)
-		binary.LittleEndian.PutUint64(m, value)
-		binary.LittleEndian.PutUint32(m[12:], kind)
-		return m
-	}
-	insert := func(at int, p []byte) func([]byte) []byte {
-		return func(b []byte) []byte { return slices.Insert(b, at, p...) }
-	}
-	for name, d := range map[string]imagetest.Damage{
-		"untouched":             damage(func(b []byte) []byte { return b }, nil),
-		"twice the same grain":  damage(put64(second, 0), image.ErrCorrupt),
-		"grain is moved":        damage(put64(second, 3*128), image.ErrCorrupt),
-		"grain past the disk":   damage(put64(second, 10*128), image.ErrCorrupt),
-		"grain of no grain":     damage(put64(second, 129), image.ErrCorrupt),
-		"grain too large":       damage(put32(second+8, 2*grain+1), image.ErrCorrupt),
-		"grain is missing":      damage(func(b []byte) []byte { return slices.Delete(b, firstGrain, second) }, image.ErrCorrupt),
-		"marker of kind 9":      damage(insert(second, marker(0, 9)), image.ErrCorrupt),
-		"progress shifts":       damage(insert(second, marker(0, 4)), image.ErrCorrupt), // the tables no longer agree
-		"progress to the end":   damage(insert(second, marker(1<<63, 4)), image.ErrTruncated),
-		"end too early":         damage(insert(second, marker(0, 0)), image.ErrCorrupt),
-		"end with sectors":      damage(fromEnd(put64, sector, 1), image.ErrCorrupt),
-		"table too small":       damage(insert(second, marker(1, 1)), image.ErrCorrupt),
-		"one table too many":    damage(insert(second, append(marker(4, 1), make([]byte, 4*sector)...)), image.ErrCorrupt),
-		"directory too small":   damage(fromEnd(put64, 5*sector, 0), image.ErrCorrupt),
-		"footer of two sectors": damage(fromEnd(put64, 3*sector, 2), image.ErrCorrupt),
-		"footer, other place":   damage(fromEnd(put64, 1024-56, 200), image.ErrCorrupt),
-		"monolithicSparse":      damage(put32(8, 1), image.ErrUnsupported),
-		"huge disk":             damage(put64(12, 1<<50), image.ErrLimit),
-		"descriptor of 2^60":    damage(put64(36, 1<<60), image.ErrLimit),
-		"descriptor too late":   damage(put64(28, 1000), image.ErrCorrupt),
-		"overhead too small":    damage(put64(64, 3), image.ErrCorrupt),
-		"overhead past the end": damage(put64(64, 1<<60), image.ErrTruncated),
-		"descriptor file":       damage(putText(0, "# Disk DescriptorFile\n"), image.ErrReference),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if err := streamError(d.Patch(bytes.Clone(b))); !errors.Is(err, d.Want) {
-				t.Errorf("error is %v, want %v", err, d.Want)
-			}
-		})
-	}
-}
-
-// TestKinds checks that each kind of VMDK that is not read is refused by name.
+// TestKinds checks that each kind of VMDK that needs other files is refused without References, and what is never read is refused by name.
 func TestKinds(t *testing.T) {
 	t.Parallel()
-	describe := func(createType, more string) string {
-		return "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"" + createType + "\"\n" + more
-	}
+	text := func(createType string, more ...string) string { return string(describe(createType, more...)) }
 	for name, c := range map[string]struct {
 		file string
 		want error
 		says string
 	}{
-		"monolithicFlat":        {describe("monolithicFlat", `RW 2048 FLAT "/etc/shadow" 0`), image.ErrReference, "/etc/shadow"},
-		"twoGbMaxExtentSparse":  {describe("twoGbMaxExtentSparse", "RW 1 SPARSE \"a\"\nRW 1 SPARSE \"b\"\n"), image.ErrReference, "2 other files"},
-		"vmfs":                  {describe("vmfs", `RW 2048 VMFS "x-flat.vmdk"`), image.ErrReference, "vmfs"},
-		"snapshot":              {strings.Replace(describe("vmfsSparse", `RW 1 VMFSSPARSE "d"`), "ffffffff", "11111111", 1), image.ErrReference, "consolidate"},
-		"parent hint":           {describe("monolithicSparse", "parentFileNameHint=\"base.vmdk\"\nRW 1 SPARSE \"d\""), image.ErrReference, "base.vmdk"},
-		"physical disk":         {describe("fullDevice", `RW 1 FLAT "/dev/sda" 0`), image.ErrUnsupported, "physical"},
-		"raw device mapping":    {describe("vmfsRDM", `RW 1 VMFSRDM "x-rdm.vmdk"`), image.ErrUnsupported, "physical"},
-		"no extents":            {describe("monolithicFlat", ""), image.ErrCorrupt, "no extent"},
+		"monolithicFlat":        {text("monolithicFlat", `RW 2048 FLAT "/etc/shadow" 0`), image.ErrReference, "/etc/shadow"},
+		"twoGbMaxExtentSparse":  {text("twoGbMaxExtentSparse", `RW 1 SPARSE "a"`, `RW 1 SPARSE "b"`), image.ErrReference, "1 of 2"},
+		"vmfs":                  {text("vmfs", `RW 2048 VMFS "x-flat.vmdk"`), image.ErrReference, "x-flat.vmdk"},
+		"snapshot":              {text("vmfsSparse", `RW 1 VMFSSPARSE "d"`), image.ErrReference, `"d"`},
+		"parent":                {string(childOf(describe("custom", "RW 1 ZERO"), "11111111", "base.vmdk")), image.ErrReference, "base.vmdk"},
+		"physical disk":         {text("fullDevice", `RW 1 FLAT "/dev/sda" 0`), image.ErrUnsupported, "physical"},
+		"partitions":            {text("partitionedDevice", `RW 1 FLAT "/dev/sda" 0 partitionUUID x`), image.ErrUnsupported, "physical"},
+		"raw device":            {text("vmfsRaw", `RW 1 VMFSRAW "x-rdm.vmdk"`), image.ErrUnsupported, "physical"},
+		"raw device mapping":    {text("vmfsRDM", `RW 1 VMFSRDM "x-rdm.vmdk"`), image.ErrUnsupported, "physical"},
+		"no extents":            {text("monolithicFlat", ""), image.ErrCorrupt, "no extent"},
 		"blanks, other letters": {"\r\n# DISK descriptorfile\r\nCREATETYPE = \"vmfs\"\r\nrw 5 vmfs \"q\"\r\n", image.ErrReference, `"q"`},
-		"too many extents":      {describe("custom", strings.Repeat("RW 1 ZERO\n", 5000)), image.ErrLimit, "4096"},
-		"too long":              {describe("custom", strings.Repeat("#\n", 300_000)), image.ErrLimit, "bytes"},
-		"COWD":                  {"COWD\x01\x00\x00\x00", image.ErrUnsupported, "vmfsSparse"},
-		"seSparse":              {"\xbe\xba\xfe\xca\x00\x00\x00\x00\x01", image.ErrUnsupported, "seSparse"},
+		"too many extents":      {text("custom", strings.Repeat("RW 1 ZERO\n", 5000)), image.ErrLimit, "4096"},
+		"too long":              {text("custom", strings.Repeat("#\n", 300_000)), image.ErrLimit, "bytes"},
+		"COWD":                  {"COWD\x01\x00\x00\x00", image.ErrReference, "-delta"},
+		"seSparse":              {"\xbe\xba\xfe\xca\x00\x00\x00\x00\x01", image.ErrReference, "-sesparse"},
 		"nothing":               {"", image.ErrWrongFormat, ""},
 		"text":                  {"# Disk", image.ErrWrongFormat, ""},
 	} {
@@ -360,23 +217,4 @@ func (h hugeFile) ReadAt(p []byte, off int64) (int, error) {
 		_, _ = h.Reader.ReadAt(p, off) // what is past the end stays zero
 	}
 	return len(p), nil
-}
-
-func fuzzHarness() imagetest.Harness {
-	h := harness()
-	h.Variants = []imagetest.Variant{{Options: image.CreateOptions{ClusterSize: 4096}}}
-	return h
-}
-
-func FuzzOpen(f *testing.F) {
-	imagetest.AddSeeds(f, fuzzHarness())
-	f.Add(both(put32(0, 0x564d444b), put32(4, 1), put64(12, 2048), put64(20, 8), put64(28, 1), put64(36, 1), put32(44, 512), put64(56, 2),
-		putText(512, "createType=monolithicSparse\n"), put32(1024, 3), put32(1536, 4))(make([]byte, 16<<10)))
-	f.Add([]byte("# Disk DescriptorFile\ncreateType=\"vmfs\"\nRW 1 VMFS \"x\"\n"))
-	imagetest.FuzzReader(f, fuzzHarness())
-}
-
-func FuzzStream(f *testing.F) {
-	imagetest.AddSeeds(f, fuzzHarness())
-	imagetest.FuzzStream(f, fuzzHarness())
 }

@@ -14,14 +14,9 @@ func Format() image.Format {
 	return image.Format{Name: "vmdk", Open: Open, OpenStream: OpenStream, Create: Create}
 }
 
-// The magics of ESXi's own kinds of sparse extent.
-var (
-	cowdMagic     = []byte("COWD")
-	seSparseMagic = []byte{0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0}
-)
-
-// Open reads f as a VMDK that is one file: monolithicSparse or streamOptimized. Every other kind is refused with an error that wraps
-// image.ErrReference if the disk needs other files, image.ErrUnsupported otherwise, and names the kind.
+// Open reads f as a VMDK: a sparse file with an embedded descriptor (monolithicSparse, streamOptimized), or a descriptor file whose extents, and a
+// parent, are opened through o. Without References a disk that needs other files is refused with an error that wraps image.ErrReference, and so is a file that
+// is only one extent of a disk. Disks that stand for physical devices are refused with image.ErrUnsupported.
 func Open(f image.File, o image.OpenOptions) (image.Reader, error) {
 	b := make([]byte, sectorSize)
 	n, err := f.ReadAt(b, 0)
@@ -30,32 +25,36 @@ func Open(f image.File, o image.OpenOptions) (image.Reader, error) {
 	}
 	b = b[:n]
 	switch {
-	case bytes.HasPrefix(b, cowdMagic):
-		return nil, image.Unsupportedf("vmdk: vmfsSparse (COWD) extents of ESX snapshots are not read; consolidate the snapshots or export the VM")
-	case bytes.HasPrefix(b, seSparseMagic):
-		return nil, image.Unsupportedf("vmdk: seSparse extents of ESXi snapshots are not read; consolidate the snapshots or export the VM")
+	case bytes.HasPrefix(b, []byte(cowdMagic)):
+		return nil, extentAlone("vmfsSparse (COWD)", "-delta.vmdk")
+	case bytes.HasPrefix(b, []byte(seSparseMagic)):
+		return nil, extentAlone("seSparse", "-sesparse.vmdk")
 	case isDescriptor(b):
-		return nil, refuseDescriptor(f)
+		if err := refuseChoice(o); err != nil {
+			return nil, err
+		}
+		return openDescriptor(f, o)
 	}
 	h, err := parseHeader(b)
 	if err != nil {
 		return nil, err
 	}
-	return openSparse(f, h)
+	if err := refuseChoice(o); err != nil {
+		return nil, err
+	}
+	return openSingle(f, h, o)
 }
 
-// refuseDescriptor reads a descriptor file and says what kind of disk it describes.
-func refuseDescriptor(f image.File) error {
-	if f.Size() > maxDescriptor {
-		return image.Limitf("vmdk: a descriptor of %d bytes exceeds %d", f.Size(), maxDescriptor)
+// extentAlone is the error for an extent of an ESXi snapshot that was opened without its descriptor.
+func extentAlone(kind, suffix string) error {
+	return image.Referencef("vmdk: the file is a %s extent of a disk; open the disk's descriptor instead: the small text file of the same name without %q, "+
+		"with references allowed", kind, suffix[:len(suffix)-len(".vmdk")])
+}
+
+// refuseChoice refuses to look for something inside the disk that the format does not have.
+func refuseChoice(o image.OpenOptions) error {
+	if o.Member != "" {
+		return image.Unsupportedf("vmdk: there is no member %q: the file is no archive", o.Member)
 	}
-	text := make([]byte, f.Size())
-	if err := image.ReadFull(f, text, 0, "vmdk descriptor"); err != nil {
-		return err
-	}
-	d, err := parseDescriptor(text)
-	if err != nil {
-		return err
-	}
-	return d.refuse()
+	return o.RefuseSnapshot("vmdk")
 }

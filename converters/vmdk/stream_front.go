@@ -45,7 +45,15 @@ func (s *stream) descriptor() error {
 	if err := s.fill(text); err != nil {
 		return err
 	}
-	return checkEmbedded(text, true)
+	d, err := parseEmbedded(text, true)
+	if err != nil {
+		return err
+	}
+	if d.differencing() {
+		return image.Referencef("vmdk: the stream holds only the differences to its parent %q; other files are not opened for a stream", d.parentHint)
+	}
+	s.info.ContentID = d.cid
+	return nil
 }
 
 // frontTables reads the grain directory and the tables it names, which follow it. The redundant copies, usually before it, are skipped.
@@ -67,7 +75,8 @@ func (s *stream) frontTables() error {
 		case sector == 0:
 			continue
 		case int64(sector) < s.pos || uint64(sector) >= h.overhead:
-			return image.Unsupportedf("vmdk: grain table %d at sector %d does not follow the grain directory in order; such a disk cannot be read as a stream", i, sector)
+			return image.Unsupportedf("vmdk: grain table %d at sector %d does not follow the grain directory in order; such a disk cannot be read as a stream",
+				i, sector)
 		}
 		if err := s.skip(uint64(int64(sector) - s.pos)); err != nil {
 			return err

@@ -65,6 +65,26 @@ func seal(dst []byte, start int, plain []byte) []byte {
 
 // Append writes a grain's record.
 func (s *streamWriter) Append(off int64, piece []byte) error {
+	binary.LittleEndian.PutUint64(piece, uint64(off/sectorSize))
+	return s.record(off, len(piece), func() error { return s.write(piece) })
+}
+
+// Restore takes note of a grain's record that is in the output already, and of the grain table that was written with it. Where the earlier run was given
+// the map, Plan is called before.
+func (s *streamWriter) Restore(off int64, size int) error {
+	if size < sectorSize || size%sectorSize != 0 || off < 0 || off%s.opts.GrainSize != 0 || off/s.opts.GrainSize >= int64(len(s.dir))*entriesPerTable {
+		return fault.New(fault.InvalidArgument, "vmdk: a record of %d bytes for the grain at offset %d cannot have been written", size, off)
+	}
+	s.restore = true
+	defer func() { s.restore = false }()
+	return s.record(off, size, func() error {
+		s.sectors += int64(size / sectorSize)
+		return nil
+	})
+}
+
+// record enters a grain's record of size bytes into its table and has it written.
+func (s *streamWriter) record(off int64, size int, write func() error) error {
 	n := off / s.opts.GrainSize
 	table, err := s.table(n / entriesPerTable)
 	if err != nil {
@@ -74,13 +94,12 @@ func (s *streamWriter) Append(off int64, piece []byte) error {
 	if *entry != 0 {
 		return fault.New(fault.Internal, "vmdk: the grain at offset %d was written before", off)
 	}
-	if s.sectors+int64(len(piece)/sectorSize) > math.MaxUint32 {
+	if s.sectors+int64(size/sectorSize) > math.MaxUint32 {
 		return image.Limitf("vmdk: the file would exceed 2 TiB, the most that 32-bit sector numbers can address")
 	}
 	*entry = uint32(s.sectors)
 	table.used++
-	binary.LittleEndian.PutUint64(piece, uint64(n)*s.grain)
-	if err := s.write(piece); err != nil {
+	if err := write(); err != nil {
 		return err
 	}
 	if table.used == entriesPerTable {
@@ -162,8 +181,8 @@ func (s *streamWriter) Finish() error {
 			return err
 		}
 	}
-	if err := s.w.Flush(); err != nil {
-		return fault.Wrap(err, "vmdk: write before offset %d", s.sectors*sectorSize)
+	if s.buffer == nil {
+		return nil
 	}
-	return nil
+	return fault.Wrap(s.buffer.Flush(), "vmdk: write before offset %d", s.sectors*sectorSize)
 }

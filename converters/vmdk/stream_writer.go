@@ -76,8 +76,11 @@ func (o *StreamOptions) setDefaults() error {
 // WriteStream writes the whole of src to w as a streamOptimized disk, front to back: w may be a pipe or a network connection. Grains of zeros
 // and holes are left out. It is cancelled by ctx between two pieces of work; a Write of w that blocks is the caller's to end.
 func WriteStream(ctx context.Context, w io.Writer, src image.Reader, opts StreamOptions) error {
-	s, err := newStreamWriter(w, src.Info().VirtualSize, opts)
+	s, err := newStreamWriter(engine.NewForward(w), src.Info().VirtualSize, opts)
 	if err != nil {
+		return err
+	}
+	if err := s.Forward(); err != nil {
 		return err
 	}
 	if err := engine.Copy(ctx, src, s, nil, engine.Options{Workers: opts.Workers}); err != nil {
@@ -89,11 +92,12 @@ func WriteStream(ctx context.Context, w io.Writer, src image.Reader, opts Stream
 // streamWriter lays out a streamOptimized file in the order of VMware's tools: header, descriptor, grains with each grain table after its
 // grains, grain directory, footer, end marker.
 type streamWriter struct {
-	w       *bufio.Writer
-	sectors int64 // written so far
+	out     image.Output
+	buffer  *bufio.Writer // collects what goes to out; nil unless the output is written front to back
+	restore bool          // what is written is in the output already
+	sectors int64         // written so far
 	opts    StreamOptions
 	head    header
-	grain   uint64               // sectors
 	ordered bool                 // grains come in ascending order
 	tables  map[int64]*openTable // grain tables not yet written
 	oldest  int64                // no table below this one can still be open
@@ -107,12 +111,12 @@ type openTable struct {
 }
 
 var (
-	_ image.Appender  = (*streamWriter)(nil)
+	_ image.Restorer  = (*streamWriter)(nil)
 	_ image.Planner   = (*streamWriter)(nil)
 	_ image.Forwarder = (*streamWriter)(nil)
 )
 
-func newStreamWriter(w io.Writer, size int64, opts StreamOptions) (*streamWriter, error) {
+func newStreamWriter(out image.Output, size int64, opts StreamOptions) (*streamWriter, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
@@ -128,7 +132,7 @@ func newStreamWriter(w io.Writer, size int64, opts StreamOptions) (*streamWriter
 		return nil, image.Limitf("vmdk: a disk of %d bytes needs a grain directory of %d entries, more than %d", size, tables, maxDirectory)
 	}
 	s := &streamWriter{
-		w: bufio.NewWriterSize(w, writeBuffer), opts: opts, grain: grain,
+		out: out, opts: opts,
 		tables: map[int64]*openTable{}, dir: make([]uint32, tables),
 		head: header{
 			version: 3, // ESXi refuses streams of a lower version
@@ -142,9 +146,9 @@ func newStreamWriter(w io.Writer, size int64, opts StreamOptions) (*streamWriter
 
 // start writes what precedes the grains.
 func (s *streamWriter) start() error {
-	text := describe(s.head.capacity, s.opts.ContentID, s.opts)
-	if len(text) > descriptorSectors*sectorSize {
-		return fault.New(fault.InvalidArgument, "vmdk: the file name %q is too long for the descriptor", s.opts.Name)
+	text, err := embed(streamOptimized, s.head.capacity, s.opts)
+	if err != nil {
+		return err
 	}
 	front := make([]byte, overheadSectors*sectorSize)
 	copy(front, s.head.encode())
@@ -153,8 +157,15 @@ func (s *streamWriter) start() error {
 }
 
 // write appends whole sectors.
-func (s *streamWriter) write(p []byte) error {
-	if _, err := s.w.Write(p); err != nil {
+func (s *streamWriter) write(p []byte) (err error) {
+	switch {
+	case s.restore:
+	case s.buffer != nil:
+		_, err = s.buffer.Write(p)
+	default:
+		_, err = s.out.WriteAt(p, s.sectors*sectorSize)
+	}
+	if err != nil {
 		return fault.Wrap(err, "vmdk: write at offset %d", s.sectors*sectorSize)
 	}
 	s.sectors += int64(len(p) / sectorSize)
@@ -164,8 +175,11 @@ func (s *streamWriter) write(p []byte) error {
 // Unit returns the grain size.
 func (s *streamWriter) Unit() int64 { return s.opts.GrainSize }
 
-// Forward does nothing: the file is always written from front to back.
-func (s *streamWriter) Forward() error { return nil }
+// Forward lets small writes be collected: the file is always written from front to back, but only such an output need not have each grain at once.
+func (s *streamWriter) Forward() error {
+	s.buffer = bufio.NewWriterSize(io.NewOffsetWriter(s.out, s.sectors*sectorSize), writeBuffer)
+	return nil
+}
 
 // Plan notes that the content comes in ascending order, so a grain table is complete as soon as a later one gets an entry.
 func (s *streamWriter) Plan(iter.Seq2[image.Run, error]) error {

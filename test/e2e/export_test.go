@@ -171,7 +171,7 @@ func TestConvertAndInspect(t *testing.T) {
 	}
 	for _, args := range [][]string{{"--to", "qcow2"}, {"--to", "qcow2", "--compress", "zlib"}, {"--to", "raw"}, {"--to", "vmdk"}} {
 		target := filepath.Join(dir, "out."+args[1]+itoa(len(args)))
-		out, err := export(append([]string{"convert", vmdk, target, "-o", "json"}, args...)...)
+		out, err := export(append([]string{"convert", vmdk, target, "--sha256", "-o", "json"}, args...)...)
 		if err != nil || !strings.Contains(out, sum) {
 			t.Errorf("convert %v: %v %s", args, err, out)
 			continue

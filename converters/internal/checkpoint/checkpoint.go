@@ -54,7 +54,7 @@ func Open(path string, key []byte, out Syncer, now func() time.Time) (*Journal, 
 	if now == nil {
 		now = time.Now
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the path is the caller's choice
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fault.Wrap(err, "open the checkpoint")
 	}

@@ -85,8 +85,8 @@ func TestRecords(t *testing.T) {
 			t.Errorf("records (-want +got):\n%s", diff)
 		}
 	}
-	whole[len(whole)-1] ^= 1 // the last record is damaged: the one before it is the newest
-	if err := os.WriteFile(path, whole, 0o600); err != nil {
+	whole[len(whole)-1] ^= 1                                 // the last record is damaged: the one before it is the newest
+	if err := os.WriteFile(path, whole, 0o600); err != nil { //nolint:gosec // the test's own file
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(records()[:1], read(t, path), cmpopts.EquateEmpty()); diff != "" {

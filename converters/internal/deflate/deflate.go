@@ -17,9 +17,10 @@ const maxStored = 65535
 
 // Compressor compresses one block at a time. It is used by one goroutine.
 type Compressor struct {
-	level int
-	w     *flate.Writer // made when it is first needed: it takes a MiB
-	buf   bytes.Buffer
+	level  int
+	window int           // 0 is the format's 32 KiB
+	w      *flate.Writer // made when it is first needed: it takes a MiB
+	buf    bytes.Buffer
 }
 
 // NewCompressor makes a compressor of the given level: 1 (fastest) to 9, 0 for DefaultLevel.
@@ -31,6 +32,23 @@ func NewCompressor(level int) (*Compressor, error) {
 		return nil, fmt.Errorf("compression level %d is not between 1 and 9", level)
 	}
 	return &Compressor{level: level}, nil
+}
+
+// MaxWindow is the distance deflate's references can have at most, in bytes.
+const MaxWindow = 32 << 10
+
+// NewWindowCompressor makes a compressor whose streams refer back at most window bytes, a power of two from 512 to MaxWindow, for readers that keep
+// no more. Windows below MaxWindow have one level, about DefaultLevel: level must be 0.
+func NewWindowCompressor(level, window int) (*Compressor, error) {
+	switch {
+	case window == MaxWindow:
+		return NewCompressor(level)
+	case window < 512 || window > MaxWindow || window&(window-1) != 0:
+		return nil, fmt.Errorf("deflate window %d is not a power of two between 512 and %d", window, MaxWindow)
+	case level != 0:
+		return nil, fmt.Errorf("with a deflate window of %d there is no compression level to choose", window)
+	}
+	return &Compressor{window: window}, nil
 }
 
 // Append appends a complete deflate stream of p to dst. The stream is never longer than StoredSize(len(p)): content that does not compress
@@ -53,12 +71,15 @@ func (c *Compressor) Append(dst, p []byte) ([]byte, error) {
 
 func (c *Compressor) reset() (err error) {
 	c.buf.Reset()
-	if c.w == nil {
+	switch {
+	case c.w != nil:
+		c.w.Reset(&c.buf)
+	case c.window != 0:
+		c.w, err = flate.NewWriterWindow(&c.buf, c.window)
+	default:
 		c.w, err = flate.NewWriter(&c.buf, c.level)
-		return err
 	}
-	c.w.Reset(&c.buf)
-	return nil
+	return err
 }
 
 // StoredSize is the size of a stream that stores n bytes.

@@ -67,3 +67,34 @@ func TestLevels(t *testing.T) {
 		}
 	}
 }
+
+// TestWindow compresses content that repeats itself at a distance: only a window that reaches so far helps.
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(2, 2))
+	random := make([]byte, 6000)
+	for i := range random {
+		random[i] = byte(r.Uint32())
+	}
+	p := bytes.Repeat(random, 10)
+	for window, helps := range map[int]bool{512: false, 4096: false, 8192: true, 32768: true} {
+		c, err := deflate.NewWindowCompressor(0, window)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			stream, err := c.Append(nil, p)
+			if err != nil || !bytes.Equal(inflate(t, stream), p) {
+				t.Errorf("window %d: content differs, %v", window, err)
+			}
+			if got := len(stream) < len(p)/2; got != helps {
+				t.Errorf("window %d: %d bytes become %d", window, len(p), len(stream))
+			}
+		}
+	}
+	for _, c := range [][2]int{{0, 0}, {0, 256}, {0, 5000}, {0, 65536}, {6, 4096}, {10, 32768}} {
+		if _, err := deflate.NewWindowCompressor(c[0], c[1]); err == nil {
+			t.Errorf("level %d with window %d is accepted", c[0], c[1])
+		}
+	}
+}

@@ -73,7 +73,13 @@ func (c *copier) replay(w image.Writer) error {
 	return fault.Wrap(state.UnmarshalBinary(last.Hash), "the checkpoint's hash")
 }
 
+// replayRecord repeats what place did for a window, in the same order: the writer allocates in the order in which it is asked.
 func (c *copier) replayRecord(w image.Writer, r Record) error {
+	for _, run := range r.Zeros {
+		if err := c.zeroer.PlaceZeros(run.Off, run.Len); err != nil {
+			return err
+		}
+	}
 	for _, run := range r.Placed {
 		c.count.Data.Add(run.Len)
 		for run.Len > 0 {
@@ -87,11 +93,6 @@ func (c *copier) replayRecord(w image.Writer, r Record) error {
 	for _, p := range r.Pieces {
 		c.count.Data.Add(c.unit)
 		if err := w.(image.Restorer).Restore(p.Off, int(p.Size)); err != nil { //nolint:forcetypeassert // newCopier has looked
-			return err
-		}
-	}
-	for _, run := range r.Zeros {
-		if err := c.zeroer.PlaceZeros(run.Off, run.Len); err != nil {
 			return err
 		}
 	}

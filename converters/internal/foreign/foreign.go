@@ -26,11 +26,6 @@ const (
 
 func signatures() []signature {
 	return []signature{
-		{"vhdx", 0, "vhdxfile", convert},
-		{"vhd", 0, "conectix", convert},
-		{"vhd", -512, "conectix", convert},
-		{"vhd", -511, "conectix", convert}, // written by old versions of Virtual PC
-		{"vdi", 64, "\x7f\x10\xda\xbe", convert},
 		{"qed", 0, "QED\x00", convert},
 		{"parallels", 0, "WithoutFreeSpace", convert},
 		{"parallels", 0, "WithouFreSpacExt", convert},

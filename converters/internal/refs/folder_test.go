@@ -58,8 +58,8 @@ func write(t *testing.T, path, content string) {
 // TestFile opens what may be opened and refuses everything else. A pipe does not block.
 func TestFile(t *testing.T) {
 	t.Parallel()
-	outside, dir := t.TempDir(), ""
-	dir = filepath.Join(outside, "images")
+	outside := t.TempDir()
+	dir := filepath.Join(outside, "images")
 	for _, err := range []error{
 		os.Mkdir(dir, 0o700), os.Mkdir(filepath.Join(dir, "sub"), 0o700), os.Symlink("good", filepath.Join(dir, "link")),
 		os.Symlink("../secret", filepath.Join(dir, "leak")), unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600),

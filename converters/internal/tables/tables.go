@@ -106,19 +106,18 @@ func (c *Cache) insert(off int64, data []byte) {
 		c.bytes -= len(old.data)
 	}
 	c.pages[off] = &page{data, c.clock}
-	for c.bytes += len(data); c.bytes > budget; {
+	if c.bytes += len(data); c.bytes > budget {
 		c.evict()
 	}
 }
 
-// evict drops the page that was not used for the longest time.
+// evict drops the older half of the pages: each use has its own tick of the clock, so at most half of them were used in the last ticks.
 func (c *Cache) evict() {
-	oldest, at := c.clock+1, int64(0)
+	cutoff := c.clock - int64(len(c.pages)/2)
 	for off, p := range c.pages {
-		if p.used < oldest {
-			oldest, at = p.used, off
+		if p.used <= cutoff {
+			c.bytes -= len(p.data)
+			delete(c.pages, off)
 		}
 	}
-	c.bytes -= len(c.pages[at].data)
-	delete(c.pages, at)
 }

@@ -21,7 +21,9 @@ type source struct {
 	args         []string
 }
 
-func stream() *source { return &source{"stream.vmdk", "vmdk", []string{"-o", "subformat=streamOptimized"}} }
+func stream() *source {
+	return &source{"stream.vmdk", "vmdk", []string{"-o", "subformat=streamOptimized"}}
+}
 func sparse() *source { return &source{"sparse.vmdk", "vmdk", nil} }
 func qcow2() *source  { return &source{"plain.qcow2", "qcow2", nil} }
 func zlib() *source   { return &source{"zlib.qcow2", "qcow2", []string{"-c", "-W", "-m", "16"}} }
@@ -43,8 +45,10 @@ func pairs() []pair {
 		{name: "streamOptimized to raw", source: stream(), format: "raw", ours: to("raw"), required: 2.5},
 		{name: "streamOptimized to qcow2", source: stream(), format: "qcow2", ours: to("qcow2"), required: 2.5},
 		{name: "streamOptimized to qcow2 zlib, checked", source: stream(), format: "qcow2", ours: to("qcow2", "--compress", "zlib"), theirs: deflated, required: 15},
-		{name: "streamOptimized to qcow2 zlib, trusted", source: stream(), format: "qcow2", ours: to("qcow2", "--compress", "zlib", "--trust-compressed"),
-			theirs: deflated, required: 30},
+		{
+			name: "streamOptimized to qcow2 zlib, trusted", source: stream(), format: "qcow2", ours: to("qcow2", "--compress", "zlib", "--trust-compressed"),
+			theirs: deflated, required: 30,
+		},
 		{name: "raw to streamOptimized", format: "vmdk", ours: to("vmdk"), theirs: streaming, required: 6, equal: true},
 		{name: "qcow2 zlib to streamOptimized", source: zlib(), format: "vmdk", ours: to("vmdk"), theirs: streaming, required: 10},
 		{name: "raw to qcow2 zlib", format: "qcow2", ours: to("qcow2", "--compress", "zlib"), theirs: deflated, required: 4, equal: true},
