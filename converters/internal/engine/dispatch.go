@@ -107,6 +107,31 @@ type cutter struct {
 }
 
 func (u *cutter) add(ctx context.Context, e image.Extent) error {
+	head, bulk, tail := u.c.bulk(e)
+	if bulk.Len == 0 {
+		return u.cut(ctx, e)
+	}
+	if err := u.cut(ctx, head); err != nil {
+		return err
+	}
+	if err := u.flush(ctx); err != nil {
+		return err
+	}
+	if err := u.send(ctx, &window{off: bulk.Off, bulk: bulk}, bulk.Off+bulk.Len); err != nil {
+		return err
+	}
+	return u.cut(ctx, tail)
+}
+
+// send hands on a window that reaches to end. With bulk windows the one before may have reached further.
+func (u *cutter) send(ctx context.Context, w *window, end int64) error {
+	w.gap, w.done = max(0, w.off-u.past), max(0, end-u.past)
+	u.past = max(u.past, end)
+	return u.f.send(ctx, w)
+}
+
+// cut cuts an extent into windows.
+func (u *cutter) cut(ctx context.Context, e image.Extent) error {
 	for e.Len > 0 {
 		start := e.Off / u.c.span * u.c.span
 		if u.w == nil || u.w.off != start {
@@ -133,10 +158,7 @@ func (u *cutter) flush(ctx context.Context) error {
 	}
 	w := u.w
 	u.w = nil
-	end := min(w.off+u.c.span, u.c.size)
-	w.gap, w.done = w.off-u.past, end-u.past
-	u.past = end
-	return u.f.send(ctx, w)
+	return u.send(ctx, w, min(w.off+u.c.span, u.c.size))
 }
 
 // finish sends what is left, and an empty window for the zeros at the end of the disk.

@@ -64,6 +64,7 @@ type Counters struct {
 type window struct {
 	off    int64          // a multiple of the window size
 	runs   []image.Extent // what to read from a Reader, ascending
+	bulk   image.Extent   // instead of runs: an extent of many windows, all of it to be cloned
 	chunks []image.Chunk  // what came from a Stream, ascending
 	done   int64          // how far the virtual disk gets done by this window
 	gap    int64          // zeros between the window before and this one

@@ -32,7 +32,7 @@ func (k *worker) commit(ctx context.Context, w *window) error {
 	if err := wait(ctx, w.commit); err != nil {
 		return err
 	}
-	r := Record{End: min(w.off+k.span, k.size), Placed: k.asked, Zeros: k.zeros, Hash: k.hashState}
+	r := Record{End: min(w.off+max(k.span, w.bulk.Len), k.size), Placed: k.asked, Zeros: k.zeros, Hash: k.hashState}
 	for _, p := range k.pieces {
 		r.Pieces = append(r.Pieces, PieceRecord{p.off, int64(p.to - p.from)})
 	}

@@ -63,6 +63,12 @@ func (k *worker) one(ctx context.Context, w *window) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if w.bulk.Len > 0 {
+		if err := k.copyBulk(ctx, w); err != nil {
+			return err
+		}
+		return k.finish(ctx, w)
+	}
 	if err := k.fill(w); err != nil {
 		return err
 	}
@@ -94,6 +100,11 @@ func (k *worker) one(ctx context.Context, w *window) error {
 			return err
 		}
 	}
+	return k.finish(ctx, w)
+}
+
+// finish notes that the window is done.
+func (k *worker) finish(ctx context.Context, w *window) error {
 	if k.opts.Journal != nil {
 		if err := k.commit(ctx, w); err != nil {
 			return err
