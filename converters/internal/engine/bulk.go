@@ -9,13 +9,13 @@ import (
 // minBulk is the smallest piece that is worth a window of its own.
 const minBulk = 128 << 10
 
-// bulk splits an extent that is to be cloned into a head, a piece of whole blocks and a tail. Cloning a large piece at once costs no more than cloning
+// bulk splits an extent that is to be cloned into a head, a piece of whole units and a tail. Cloning a large piece at once costs no more than cloning
 // a small one. Where the content must be looked at, for a digest or a base, there is no such piece.
 func (c *copier) bulk(e image.Extent) (head, bulk, tail image.Extent) {
 	if c.opts.Hash != nil || !c.clone.wants(e) {
 		return e, image.Extent{}, image.Extent{}
 	}
-	align := int64(cloneBlock)
+	align := c.alloc // a unit is written whole, by one window
 	if c.opts.Journal != nil {
 		align = c.span // a record ends where a window ends
 	}
