@@ -12,6 +12,8 @@ import (
 	"github.com/hyperplane-project/hyperplane/converters/internal/engine"
 	"github.com/hyperplane-project/hyperplane/converters/qcow2"
 	"github.com/hyperplane-project/hyperplane/converters/raw"
+	"github.com/hyperplane-project/hyperplane/converters/vdi"
+	"github.com/hyperplane-project/hyperplane/converters/vhdx"
 )
 
 // cloneOutput clones by copying, as far as it is allowed to, and checks the alignment a file system would ask for.
@@ -48,12 +50,13 @@ func (o *cloneOutput) Clone(from *os.File, fromOff, toOff, n int64) error {
 func TestClone(t *testing.T) {
 	t.Parallel()
 	for what, disk := range map[string]*imagetest.Disk{
-		"small pieces":  imagetest.RandomDisk(3, 6_000_128),
-		"a large piece": {Size: 14<<20 + 512, Pieces: []imagetest.Piece{{Off: 0, Len: 4096, Content: imagetest.Text}, {Off: 1<<20 + 8192, Len: 11 << 20, Content: imagetest.Random}, {Off: 14 << 20, Len: 512, Content: imagetest.Text}}},
+		"small pieces":         imagetest.RandomDisk(3, 6_000_128),
+		"two pieces in a unit": {Size: 4 << 20, Pieces: []imagetest.Piece{{Off: 0, Len: 600 << 10, Content: imagetest.Random}, {Off: 700 << 10, Len: 1 << 20, Content: imagetest.Random}}},
+		"a large piece":        {Size: 14<<20 + 512, Pieces: []imagetest.Piece{{Off: 0, Len: 4096, Content: imagetest.Text}, {Off: 1<<20 + 8192, Len: 11 << 20, Content: imagetest.Random}, {Off: 14 << 20, Len: 512, Content: imagetest.Text}}},
 	} {
 		path := imagetest.Raw(t, disk)
 		for name, allowed := range map[string]int64{"always": 1 << 30, "never": 0, "at first": 2} {
-			for _, format := range []image.Format{raw.Format(), qcow2.Format()} {
+			for _, format := range []image.Format{raw.Format(), qcow2.Format(), vdi.Format(), vhdx.Format()} {
 				t.Run(what+" "+name+" to "+format.Name, func(t *testing.T) {
 					t.Parallel()
 					testClone(t, disk, path, format, allowed)
