@@ -56,6 +56,13 @@ type Restorer interface {
 	Restore(off int64, size int) error
 }
 
+// Crowded is an Appender whose Encoders have so much state that more of them than there are processors spoil each other's caches.
+type Crowded interface {
+	Appender
+	// Crowded reports whether that is so for the chosen compression.
+	Crowded() bool
+}
+
 // Zeroer is a Writer of a format that can say "zeros here, whatever the backing file has".
 type Zeroer interface {
 	Writer
@@ -110,7 +117,7 @@ type CreateOptions struct {
 	Variant string
 	// Compression is "", "zlib" or "zstd".
 	Compression string
-	// Level is the compression level, 1 (fastest) to 9; 0 is the default (6).
+	// Level is the compression level, 1 (fastest) to 9; 0 is the default of the format.
 	Level int
 	// SourceUnit is the size of the units in which compressed content arrives, or 0. A compressed format whose ClusterSize was left open
 	// takes it over where it can, so that units need not be cut or joined.

@@ -23,6 +23,7 @@ type packer struct {
 
 var (
 	_ image.Restorer  = (*packer)(nil)
+	_ image.Crowded   = (*packer)(nil)
 	_ image.Zeroer    = (*packer)(nil)
 	_ image.Forwarder = (*packer)(nil)
 )
@@ -46,6 +47,9 @@ func (p *packer) Forward() error {
 
 // Unit returns the cluster size.
 func (p *packer) Unit() int64 { return p.cluster }
+
+// Crowded says that zstd's encoders, whose tables take more than a MiB each, should not outnumber the processors: two more of them on two processors cost 8 %.
+func (p *packer) Crowded() bool { return p.zstd }
 
 // NewEncoder makes the state of one worker.
 func (p *packer) NewEncoder() (image.Encoder, error) {

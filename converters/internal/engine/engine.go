@@ -158,7 +158,7 @@ func newCopier(w image.Writer, out image.Output, size int64, opts Options) (*cop
 		c.count = &Counters{}
 	}
 	if c.opts.Workers <= 0 {
-		c.opts.Workers = defaultWorkers()
+		c.opts.Workers = defaultWorkers(w)
 	}
 	c.opts.Workers = min(c.opts.Workers, maxWorkers)
 	c.span = maxWindow
@@ -192,9 +192,12 @@ func (c *copier) check(w image.Writer) error {
 	return nil
 }
 
-// defaultWorkers is more than there are processors: workers wait for their turn and for the disk.
-func defaultWorkers() int {
+// defaultWorkers is more than there are processors, for workers wait for their turn and for the disk, unless that costs more than it gains.
+func defaultWorkers(w image.Writer) int {
 	procs := runtime.GOMAXPROCS(0)
+	if c, ok := w.(image.Crowded); ok && c.Crowded() {
+		return procs
+	}
 	return procs + min(procs, 8)
 }
 
