@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -87,7 +85,7 @@ func (x *conversion) openSource(ctx context.Context) (warnings []string, closeSo
 func (x *conversion) prepare(ctx context.Context) (closeBacking func() error, err error) {
 	c := x.request
 	x.target = converters.Target{
-		Format: c.To, Variant: c.Variant, ClusterSize: c.ClusterSize, Level: c.Level, Window: c.Window, Name: filepath.Base(c.Target),
+		Format: c.To, Variant: c.Variant, ClusterSize: c.ClusterSize, Level: c.Level, Window: c.Window,
 	}
 	if c.Compress != "none" {
 		x.target.Compression = c.Compress
@@ -130,12 +128,7 @@ func sameFolder(a, b string) (bool, error) {
 	return err == nil && os.SameFile(sa, sb), fault.Wrap(err, "folder")
 }
 
-func (x *conversion) run(ctx context.Context) (err error) {
-	x.result, err = x.formats.Convert(ctx, x.source, x.target, x.options)
-	return err
-}
-
-func (x *conversion) toStandardOutput(ctx context.Context) error {
+func (x *conversion) toStandardOutput(ctx context.Context) (err error) {
 	if x.request.Resume {
 		return fault.New(fault.InvalidArgument, "--resume: standard output cannot be taken up")
 	}
@@ -143,47 +136,21 @@ func (x *conversion) toStandardOutput(ctx context.Context) error {
 		return fault.New(fault.InvalidArgument, "standard output is a terminal; an image would spoil it")
 	}
 	x.target.Stream = os.Stdout
-	x.target.Name = ""
-	return x.run(ctx)
+	x.result, err = x.formats.Convert(ctx, x.source, x.target, x.options)
+	return err
 }
 
-func (x *conversion) toFile(ctx context.Context) error {
-	o := converters.WriteOptions{Force: x.request.Force, Resume: x.request.Resume}
-	err := converters.WriteFiles(ctx, x.request.Target, o, func(ctx context.Context, files *converters.Files) error {
-		x.target.Out, x.target.Sibling = files.Main(), files.Sibling
-		if x.request.Resume {
-			if err := x.resume(files); err != nil {
-				return err
-			}
+func (x *conversion) toFile(ctx context.Context) (err error) {
+	id := ""
+	if x.request.Resume {
+		if x.source.Reader == nil {
+			return fault.New(fault.InvalidArgument, "--resume: standard input cannot be taken up")
 		}
-		return x.run(ctx)
-	})
-	if err != nil || !x.request.Resume {
-		return err
+		if id, err = converters.FileIdentity(x.request.Source.Path); err != nil {
+			return err
+		}
 	}
-	return fault.Wrap(os.Remove(x.options.Checkpoint.Path), "remove the checkpoint")
-}
-
-// resume sets the checkpoint. The content's id follows from the source, so that it is the same in the next run.
-func (x *conversion) resume(files *converters.Files) error {
-	if x.source.Reader == nil {
-		return fault.New(fault.InvalidArgument, "--resume: standard input cannot be taken up")
-	}
-	id, err := converters.FileIdentity(x.request.Source.Path)
-	if err != nil {
-		return err
-	}
-	path := converters.PartialName(x.request.Target) + ".checkpoint"
-	x.options.Checkpoint = &converters.Checkpoint{Path: path, Source: id}
-	sum := sha256.Sum256([]byte(id + "\n" + x.request.Target))
-	copy(x.target.ContentID[:], sum[:])
-	resumed, err := files.Resumed()
-	if err != nil || resumed {
-		return err
-	}
-	// Without its output a checkpoint is of no use.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.Wrap(err, "remove an old checkpoint")
-	}
-	return nil
+	x.result, err = x.formats.ConvertFile(ctx, x.source, x.request.Target, id, x.target, x.options,
+		converters.WriteOptions{Force: x.request.Force, Resume: x.request.Resume})
+	return err
 }

@@ -58,10 +58,15 @@ func (c *Converts) prepare(spec *exportv1.ConvertSpec) error {
 
 func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec) (_ *exportv1.JobResult, err error) {
 	t.Log(slog.LevelInfo, "converting %s to %s", spec.GetSourcePath(), enumtext.Of(spec.GetFormat()))
-	if t.Job.GetResumes() > 0 {
-		if err := removePartial(spec.GetTargetPath()); err != nil {
-			return nil, err
+	defer func() {
+		// Only a server that ends keeps what was done: the job goes on there when the server is back.
+		if err != nil && !errors.Is(context.Cause(ctx), ErrShutdown) && !fault.Is(err, fault.Aborted) { // another job writes there
+			err = errors.Join(err, converters.DiscardPartial(spec.GetTargetPath()))
 		}
+	}()
+	id, err := converters.FileIdentity(spec.GetSourcePath())
+	if err != nil {
+		return nil, err
 	}
 	src, err := c.Formats.Open(ctx, spec.GetSourcePath(), converters.OpenOptions{
 		Format: spec.GetSourceFormat(), SameFolder: spec.GetSameFolderReferences(),
@@ -83,17 +88,15 @@ func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec)
 		defer func() { err = errors.Join(err, backing.Close()) }()
 		target.Backing = &converters.Backing{Name: filepath.Base(spec.GetBackingPath()), Format: backing.Info().Format, Reader: backing}
 	}
-	var result converters.Result
-	err = converters.WriteFiles(ctx, spec.GetTargetPath(), converters.WriteOptions{}, func(ctx context.Context, files *converters.Files) (err error) {
-		target.Out, target.Sibling = files.Main(), files.Sibling
-		result, err = c.Formats.Convert(ctx, converters.Source{Reader: src}, target, converters.Options{
-			SHA256: true, MaxRatio: maxRatio, MaxVirtualSize: maxVirtualSize, MaxOutput: int64(spec.GetMaxOutputBytes()),
-			Progress: func(p converters.Progress) { t.Progress(convertProgress(p)) },
-		})
-		return err
-	})
+	result, err := c.Formats.ConvertFile(ctx, converters.Source{Reader: src}, spec.GetTargetPath(), id, target, converters.Options{
+		SHA256: true, MaxRatio: maxRatio, MaxVirtualSize: maxVirtualSize, MaxOutput: int64(spec.GetMaxOutputBytes()),
+		Progress: func(p converters.Progress) { t.Progress(convertProgress(p)) },
+	}, converters.WriteOptions{Resume: true})
 	if err != nil {
 		return nil, err
+	}
+	if result.Resumed > 0 {
+		t.Log(slog.LevelInfo, "went on at byte %d, up to which an earlier run had come", result.Resumed)
 	}
 	return &exportv1.JobResult{
 		OutputDirectory: filepath.Dir(spec.GetTargetPath()), TotalBytes: uint64(result.FileSize), ExportMethod: "convert",
@@ -107,21 +110,12 @@ func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec)
 func convertTarget(spec *exportv1.ConvertSpec) converters.Target {
 	target := converters.Target{
 		Format: enumtext.Of(spec.GetFormat()), Variant: spec.GetVariant(), Compression: spec.GetCompression(), Level: int(spec.GetLevel()),
-		ClusterSize: int64(spec.GetClusterSize()), Name: filepath.Base(spec.GetTargetPath()),
+		ClusterSize: int64(spec.GetClusterSize()),
 	}
 	if spec.GetCompress() && target.Compression == "" && spec.GetFormat() == exportv1.DiskFormat_DISK_FORMAT_QCOW2 {
 		target.Compression = "zlib"
 	}
 	return target
-}
-
-// removePartial removes what a run that was killed left beside the target.
-func removePartial(target string) error {
-	left, err := filepath.Glob(filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".partial-*"))
-	for _, f := range left {
-		err = errors.Join(err, os.Remove(f))
-	}
-	return fault.Wrap(err, "leftover of an earlier run")
 }
 
 func convertProgress(p converters.Progress) *exportv1.JobProgress {

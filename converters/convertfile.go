@@ -1,0 +1,68 @@
+package converters
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+)
+
+// ConvertFile copies src into an image at path, as Convert and WriteFiles do together. Out, Sibling and Name of dst are filled in.
+//
+// With w.Resume an interrupted copy is taken up if sourceID is the same; it says what the source is and must change when its content does (FileIdentity).
+// The content's id then follows from it, so that all runs write the same bytes. DiscardPartial removes what an interrupted copy has kept.
+func (f Formats) ConvertFile(ctx context.Context, src Source, path, sourceID string, dst Target, o Options, w WriteOptions) (Result, error) {
+	var result Result
+	checkpoint := checkpointName(path)
+	err := WriteFiles(ctx, path, w, func(ctx context.Context, files *Files) (err error) {
+		dst.Out, dst.Sibling, dst.Name = files.Main(), files.Sibling, filepath.Base(path)
+		if w.Resume {
+			o.Checkpoint = &Checkpoint{Path: checkpoint, Source: sourceID}
+			sum := sha256.Sum256([]byte(sourceID + "\n" + path))
+			copy(dst.ContentID[:], sum[:])
+			if err := dropStale(checkpoint, files); err != nil {
+				return err
+			}
+		}
+		result, err = f.Convert(ctx, src, dst, o)
+		return err
+	})
+	if err != nil || !w.Resume {
+		return result, err
+	}
+	return result, fault.Wrap(os.Remove(checkpoint), "remove the checkpoint")
+}
+
+func checkpointName(path string) string { return PartialName(path) + ".checkpoint" }
+
+// dropStale removes a checkpoint whose output is gone: it is of no use.
+func dropStale(checkpoint string, files *Files) error {
+	resumed, err := files.Resumed()
+	if err != nil || resumed {
+		return err
+	}
+	return fault.Wrap(ignore(os.Remove(checkpoint), fs.ErrNotExist), "remove an old checkpoint")
+}
+
+// DiscardPartial removes what interrupted copies to path have left: unfinished files under hidden names, and the checkpoint. Nothing there is no error.
+func DiscardPartial(path string) error {
+	dir, name := filepath.Split(path)
+	stem := strings.TrimSuffix(name, filepath.Ext(name))
+	entries, err := os.ReadDir(filepath.Clean(dir))
+	if err != nil {
+		return ignore(err, fs.ErrNotExist)
+	}
+	for _, e := range entries {
+		own := strings.HasPrefix(e.Name(), "."+name+".partial")
+		sibling := strings.HasPrefix(e.Name(), "."+stem+"-") && strings.HasSuffix(e.Name(), filepath.Ext(name)+".partial")
+		if own || sibling {
+			err = errors.Join(err, ignore(os.Remove(filepath.Join(dir, e.Name())), fs.ErrNotExist))
+		}
+	}
+	return fault.Wrap(err, "leftover of an earlier run")
+}
