@@ -91,7 +91,7 @@ func (x *conversion) prepare(ctx context.Context) (closeBacking func() error, er
 		x.target.Compression = c.Compress
 	}
 	x.options = converters.Options{
-		Workers: c.Workers, Trust: c.Trust, SHA256: c.SHA256, FileSHA256: c.SHA256, MaxOutput: c.MaxOutput,
+		Workers: c.Workers, Trust: c.Trust, SHA256: c.SHA256, FileSHA256: c.SHA256, MaxOutput: c.MaxOutput, MaxRatio: c.MaxRatio,
 		Progress: func(p converters.Progress) {
 			c.Progress(progress.State{Phase: "converting", Done: uint64(p.Virtual), Total: uint64(p.VirtualSize)})
 		},

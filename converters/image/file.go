@@ -29,6 +29,14 @@ type Metered interface {
 	BytesRead() int64
 }
 
+// BytesRead returns how much source has read, or 0 if it does not count.
+func BytesRead(source any) int64 {
+	if m, ok := source.(Metered); ok {
+		return m.BytesRead()
+	}
+	return 0
+}
+
 // LocalFile is a regular file or a block device. It counts what is read.
 type LocalFile struct {
 	f    *os.File

@@ -25,12 +25,7 @@ func (s *section) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // BytesRead returns how much of the archive was read, or 0 if it does not count.
-func (s *section) BytesRead() int64 {
-	if m, ok := s.File.(image.Metered); ok {
-		return m.BytesRead()
-	}
-	return 0
-}
+func (s *section) BytesRead() int64 { return image.BytesRead(s.File) }
 
 // disk is a disk of the archive.
 type disk struct {

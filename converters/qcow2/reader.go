@@ -122,18 +122,11 @@ func (r *reader) Info() image.Info { return r.info }
 
 // BytesRead returns how much of the files was read, as far as they count it.
 func (r *reader) BytesRead() int64 {
-	n := bytesRead(r.f)
+	n := image.BytesRead(r.f)
 	if r.data != r.f {
-		n += bytesRead(r.data)
+		n += image.BytesRead(r.data)
 	}
 	return n
-}
-
-func bytesRead(f image.File) int64 {
-	if m, ok := f.(image.Metered); ok {
-		return m.BytesRead()
-	}
-	return 0
 }
 
 // Close closes the files.
@@ -149,8 +142,5 @@ func (r *reader) ReadAt(p []byte, off int64) (int, error) {
 
 // NextExtent returns the run that begins at off.
 func (r *reader) NextExtent(off int64) (image.Extent, error) {
-	if err := image.CheckOffset(off, r.info.VirtualSize); err != nil {
-		return image.Extent{}, err
-	}
-	return r.Extent(off, r.info.VirtualSize-off)
+	return mapped.NextExtent(r, r.info.VirtualSize, off)
 }

@@ -56,12 +56,7 @@ func (r *reader) Info() image.Info {
 }
 
 // BytesRead returns how much of the file was read, or 0 if it does not count.
-func (r *reader) BytesRead() int64 {
-	if m, ok := r.f.(image.Metered); ok {
-		return m.BytesRead()
-	}
-	return 0
-}
+func (r *reader) BytesRead() int64 { return image.BytesRead(r.f) }
 
 // ReadAt reads the disk.
 func (r *reader) ReadAt(p []byte, off int64) (int, error) {

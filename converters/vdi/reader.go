@@ -56,12 +56,7 @@ func Open(f image.File, o image.OpenOptions) (image.Reader, error) {
 func (r *reader) Info() image.Info { return r.info }
 
 // BytesRead returns how much of the file was read, or 0 if it does not count.
-func (r *reader) BytesRead() int64 {
-	if m, ok := r.f.(image.Metered); ok {
-		return m.BytesRead()
-	}
-	return 0
-}
+func (r *reader) BytesRead() int64 { return image.BytesRead(r.f) }
 
 // Close closes the file.
 func (r *reader) Close() error { return r.f.Close() }
@@ -73,10 +68,7 @@ func (r *reader) ReadAt(p []byte, off int64) (int, error) {
 
 // NextExtent returns the run that begins at off.
 func (r *reader) NextExtent(off int64) (image.Extent, error) {
-	if err := image.CheckOffset(off, r.h.size); err != nil {
-		return image.Extent{}, err
-	}
-	return r.Extent(off, r.h.size-off)
+	return mapped.NextExtent(r, r.h.size, off)
 }
 
 // Extent returns the run that begins at off, no longer than limit.

@@ -66,12 +66,7 @@ type base struct {
 func (b *base) Info() image.Info { return b.info }
 
 // BytesRead returns how much of the file was read, or 0 if it does not count.
-func (b *base) BytesRead() int64 {
-	if m, ok := b.f.(image.Metered); ok {
-		return m.BytesRead()
-	}
-	return 0
-}
+func (b *base) BytesRead() int64 { return image.BytesRead(b.f) }
 
 // Close closes the file.
 func (b *base) Close() error { return b.f.Close() }

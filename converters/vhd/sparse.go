@@ -53,10 +53,7 @@ func (r *sparseReader) ReadAt(p []byte, off int64) (int, error) {
 
 // NextExtent returns the run that begins at off.
 func (r *sparseReader) NextExtent(off int64) (image.Extent, error) {
-	if err := image.CheckOffset(off, r.info.VirtualSize); err != nil {
-		return image.Extent{}, err
-	}
-	return r.Extent(off, r.info.VirtualSize-off)
+	return mapped.NextExtent(r, r.info.VirtualSize, off)
 }
 
 // Extent returns the run that begins at off, no longer than limit.

@@ -153,7 +153,7 @@ func (c *changes) mergeZeros() {
 func (c *changes) Size() int64 { return c.size }
 
 // BytesRead returns how much of the file was read, or 0 if it does not count.
-func (c *changes) BytesRead() int64 { return bytesRead(c.File) }
+func (c *changes) BytesRead() int64 { return image.BytesRead(c.File) }
 
 // ReadAt reads the file with the changes.
 func (c *changes) ReadAt(p []byte, off int64) (int, error) {

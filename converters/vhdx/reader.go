@@ -47,14 +47,7 @@ var (
 func (r *reader) Info() image.Info { return r.info }
 
 // BytesRead returns how much of the file was read, or 0 if it does not count.
-func (r *reader) BytesRead() int64 { return bytesRead(r.f) }
-
-func bytesRead(f image.File) int64 {
-	if m, ok := f.(image.Metered); ok {
-		return m.BytesRead()
-	}
-	return 0
-}
+func (r *reader) BytesRead() int64 { return image.BytesRead(r.f) }
 
 // Close closes the file.
 func (r *reader) Close() error { return r.f.Close() }

@@ -44,7 +44,7 @@ func (c *flat) Extent(off, limit int64) (image.Extent, error) {
 func (c *flat) ReadCompressed([]byte, int64) error { return notCompressed() }
 
 // BytesRead returns how much of the file was read.
-func (c *flat) BytesRead() int64 { return bytesRead(c.f) }
+func (c *flat) BytesRead() int64 { return image.BytesRead(c.f) }
 
 // Close closes the file.
 func (c *flat) Close() error { return c.f.Close() }

@@ -199,7 +199,7 @@ func (g *grains) describe(info *image.Info) {
 }
 
 // BytesRead returns how much of the file was read.
-func (g *grains) BytesRead() int64 { return bytesRead(g.f) }
+func (g *grains) BytesRead() int64 { return image.BytesRead(g.f) }
 
 // Close closes the file.
 func (g *grains) Close() error { return g.f.Close() }

@@ -54,7 +54,7 @@ func (j *joined) ReadCompressed(buf []byte, off int64) error {
 
 // BytesRead counts what was read of all files.
 func (j *joined) BytesRead() int64 {
-	n := bytesRead(j.f)
+	n := image.BytesRead(j.f)
 	for _, p := range j.parts {
 		n += p.BytesRead()
 	}

@@ -35,16 +35,5 @@ func (r *reader) ReadAt(p []byte, off int64) (int, error) {
 
 // NextExtent returns the run that begins at off.
 func (r *reader) NextExtent(off int64) (image.Extent, error) {
-	if err := image.CheckOffset(off, r.info.VirtualSize); err != nil {
-		return image.Extent{}, err
-	}
-	return r.Extent(off, r.info.VirtualSize-off)
-}
-
-// bytesRead returns how much of f was read, or 0 if it does not count.
-func bytesRead(f image.File) int64 {
-	if m, ok := f.(image.Metered); ok {
-		return m.BytesRead()
-	}
-	return 0
+	return mapped.NextExtent(r, r.info.VirtualSize, off)
 }

@@ -44,6 +44,9 @@ func (c *Converts) prepare(spec *exportv1.ConvertSpec) error {
 	if spec.GetFormat() == exportv1.DiskFormat_DISK_FORMAT_UNSPECIFIED {
 		spec.Format = c.DefaultFormat
 	}
+	if spec.GetSourceFormat() == "vpc" {
+		spec.SourceFormat = "vhd"
+	}
 	if backing := spec.GetBackingPath(); backing != "" && filepath.Dir(backing) != filepath.Dir(spec.GetTargetPath()) {
 		return fault.New(fault.InvalidArgument, "spec.convert.backing_path: %s is not in the target's folder, where it is looked for later", backing)
 	}

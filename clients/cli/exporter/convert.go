@@ -17,6 +17,8 @@ type Convert struct {
 	Compress               string
 	Level, Workers, Window int
 	ClusterSize, MaxOutput int64
+	// MaxRatio is how many bytes of content the source may yield for each byte of its file; 0 is any number.
+	MaxRatio               int64
 	Backing, BackingFormat string
 	Force, Trust, Resume   bool
 	// SHA256 computes the digests of the disk's content and of the file.
@@ -84,6 +86,7 @@ func (f *convertFlags) bind(c *cobra.Command) {
 	s.StringVar(&f.Backing, "backing", "", "write only the differences to this `file`, which must lie in the target's folder")
 	s.StringVar(&f.BackingFormat, "backing-format", "", "`format` of the backing file (default: found by looking)")
 	s.StringVar(&f.maxOutput, "max-output", "", "fail if the target would get larger than this `size`")
+	s.Int64Var(&f.MaxRatio, "max-ratio", 1000, "fail if the source yields more bytes for each byte of its file than this; honest compression stays below; 0 = no limit")
 	s.BoolVar(&f.Force, "force", false, "replace the target if it exists")
 	s.BoolVar(&f.Resume, "resume", false, "keep an unfinished target, and go on with one that an interrupted run has kept")
 	s.BoolVar(&f.SHA256, "sha256", false, "compute the SHA-256 of the disk's content and of the file on the way")

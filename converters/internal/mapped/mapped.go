@@ -20,6 +20,14 @@ type Map interface {
 	ReadCompressed(p []byte, off int64) error
 }
 
+// NextExtent returns the run of a disk of size bytes that begins at off.
+func NextExtent(m Map, size, off int64) (image.Extent, error) {
+	if err := image.CheckOffset(off, size); err != nil {
+		return image.Extent{}, err
+	}
+	return m.Extent(off, size-off)
+}
+
 // ReadAt reads a disk of size bytes, with the meaning of io.ReaderAt. Plain content is where the map says; compressed content is the map's to read.
 func ReadAt(m Map, size int64, p []byte, off int64) (n int, err error) {
 	if off < 0 {

@@ -31,15 +31,7 @@ func (r *reader) Info() image.Info { return r.child.Info() }
 func (r *reader) Close() error { return errors.Join(r.child.Close(), r.parent.Close()) }
 
 // BytesRead counts what both have read.
-func (r *reader) BytesRead() int64 {
-	var n int64
-	for _, part := range []image.Reader{r.child, r.parent} {
-		if m, ok := part.(image.Metered); ok {
-			n += m.BytesRead()
-		}
-	}
-	return n
-}
+func (r *reader) BytesRead() int64 { return image.BytesRead(r.child) + image.BytesRead(r.parent) }
 
 // NextExtent returns the child's run, or the parent's in the child's holes.
 func (r *reader) NextExtent(off int64) (image.Extent, error) {
