@@ -121,8 +121,9 @@ func (s *Server) wire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rules.Owners = s.services.host.Owners
 	unary, stream := intercept.Chain(intercept.Deps{
-		Log: s.deps.Log, Registry: metrics, Tokens: s.pki, VMs: s.services.registry, Rules: rules, OpenReads: s.cfg.AllowUnauthenticatedReads,
+		Log: s.deps.Log, Registry: metrics, Tokens: s.pki, VMs: s.services.authorizer(), Rules: rules, OpenReads: s.cfg.AllowUnauthenticatedReads,
 	})
 	s.grpc = grpc.NewServer(grpc.Creds(frontdoor.Credentials()), grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.WaitForHandlers(true))

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"log/slog"
+	"net"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,16 +16,21 @@ import (
 	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/enumtext"
+	"github.com/hyperplane-project/hyperplane/internal/procexec"
 	"github.com/hyperplane-project/hyperplane/server/config"
 	"github.com/hyperplane-project/hyperplane/server/console"
 	"github.com/hyperplane-project/hyperplane/server/feed"
 	"github.com/hyperplane-project/hyperplane/server/host"
+	"github.com/hyperplane-project/hyperplane/server/identity"
 	"github.com/hyperplane-project/hyperplane/server/job"
 	"github.com/hyperplane-project/hyperplane/server/monitor"
 	"github.com/hyperplane-project/hyperplane/server/network"
+	"github.com/hyperplane-project/hyperplane/server/snapshot"
 	"github.com/hyperplane-project/hyperplane/server/store"
 	"github.com/hyperplane-project/hyperplane/server/system"
+	"github.com/hyperplane-project/hyperplane/server/userdata"
 	"github.com/hyperplane-project/hyperplane/server/vm"
+	"github.com/hyperplane-project/hyperplane/server/vmvolume"
 	"github.com/hyperplane-project/hyperplane/server/volume"
 )
 
@@ -44,6 +50,10 @@ type services struct {
 	discover *job.Discovery
 	images   *job.Images
 	system   *system.Service
+	userData *userdata.Service
+	volumes  *vmvolume.Service
+	snapshot *snapshot.Service
+	identity *identity.Service
 }
 
 func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store, f *feed.Feed, draining <-chan struct{}) (*services, error) {
@@ -56,13 +66,31 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 		return nil, err
 	}
 	s.network.Restore(s.registry.List())
+	disabled, err := host.OpenSwitch(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	files := &volume.Maker{Dir: cfg.VolumeDir, ImageDir: cfg.ImageDir, Formats: d.Formats, Fetch: volume.NewHTTPFetcher()}
 	s.vms = vm.New(vm.Deps{
 		Log: d.Log, Driver: d.Driver, Registry: s.registry, Network: s.network, Now: d.Now, NewUUID: d.NewUUID,
-		Volumes: &volume.Maker{Dir: cfg.VolumeDir, ImageDir: cfg.ImageDir, Formats: d.Formats, Fetch: volume.NewHTTPFetcher()},
+		Volumes: files, Disabled: disabled.Disabled,
+		DropIdentity: func(ctx context.Context, uuid string) error { return s.identity.Drop(ctx, uuid) },
 	})
 	s.console = &console.Service{VMs: s.registry, Driver: d.Driver}
-	s.monitor = &monitor.Service{Feed: f, Now: d.Now, Draining: draining}
-	s.host = &host.Service{Log: d.Log, Driver: d.Driver, Meter: s.vms, Feed: f, VolumeDirectories: []string{cfg.VolumeDir}}
+	s.monitor = &monitor.Service{
+		Feed: f, Now: d.Now, Draining: draining, VMs: s.registry, Machines: d.Driver, Folders: s.vms, LogDir: cfg.Hypervisor.LogDir,
+		Dial: new(net.Dialer).DialContext,
+	}
+	s.volumes = &vmvolume.Service{VMs: s.registry, Operations: s.vms, Files: files, Directories: []string{cfg.VolumeDir}}
+	s.snapshot = &snapshot.Service{Operations: s.vms, Files: files}
+	s.userData = &userdata.Service{VMs: s.registry, Operations: s.vms}
+	s.identity = &identity.Service{
+		VMs: s.registry, Operations: s.vms, Tokens: identity.NewTokens(d.Now), Provider: cfg.IdentityProvider, Now: d.Now,
+		Key: &identity.HostKey{Path: filepath.Join(cfg.StateDir, "pki", "host.key")},
+	}
+	if err := s.newHost(cfg, d, f, disabled); err != nil {
+		return nil, err
+	}
 	if err := s.newJobs(ctx, cfg, d, st); err != nil {
 		return nil, err
 	}
@@ -72,6 +100,19 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 		ReadFormats: d.Formats.Readable(), WriteFormats: d.Formats.Writable(),
 	}
 	return s, nil
+}
+
+func (s *services) newHost(cfg config.Config, d Deps, f *feed.Feed, disabled *host.Switch) error {
+	cookie, err := host.MakeRootCookie(filepath.Join(cfg.StateDir, "root-cookie"))
+	if err != nil {
+		return err
+	}
+	s.host = &host.Service{
+		Log: d.Log, Driver: d.Driver, Meter: s.vms, Feed: f, VolumeDirectories: []string{cfg.VolumeDir},
+		Switch: disabled, Owners: new(host.Owners), Cookie: cookie, VMs: s.registry, Operations: s.vms,
+		PowerOffCommand: cfg.PowerOffCommand, Programs: procexec.Runner{Log: d.Log},
+	}
+	return nil
 }
 
 func (s *services) newJobs(ctx context.Context, cfg config.Config, d Deps, st store.Store) error {
@@ -121,11 +162,11 @@ func (s *services) register(r grpc.ServiceRegistrar, h *health.Server) {
 	hypervisorv1.RegisterVmServiceServer(r, s.vms)
 	hypervisorv1.RegisterVmConfigurationServiceServer(r, s.vms)
 	hypervisorv1.RegisterVmTransferServiceServer(r, hypervisorv1.UnimplementedVmTransferServiceServer{})
-	hypervisorv1.RegisterVolumeServiceServer(r, hypervisorv1.UnimplementedVolumeServiceServer{})
+	hypervisorv1.RegisterVolumeServiceServer(r, s.volumes)
 	hypervisorv1.RegisterImageServiceServer(r, hypervisorv1.UnimplementedImageServiceServer{})
-	hypervisorv1.RegisterSnapshotServiceServer(r, hypervisorv1.UnimplementedSnapshotServiceServer{})
-	hypervisorv1.RegisterUserDataServiceServer(r, hypervisorv1.UnimplementedUserDataServiceServer{})
-	hypervisorv1.RegisterIdentityServiceServer(r, hypervisorv1.UnimplementedIdentityServiceServer{})
+	hypervisorv1.RegisterSnapshotServiceServer(r, s.snapshot)
+	hypervisorv1.RegisterUserDataServiceServer(r, s.userData)
+	hypervisorv1.RegisterIdentityServiceServer(r, s.identity)
 	hypervisorv1.RegisterConsoleServiceServer(r, s.console)
 	hypervisorv1.RegisterMonitoringServiceServer(r, s.monitor)
 	hypervisorv1.RegisterNetworkServiceServer(r, s.network)
@@ -135,6 +176,11 @@ func (s *services) register(r grpc.ServiceRegistrar, h *health.Server) {
 	exportv1.RegisterImageServiceServer(r, s.images)
 	adminv1.RegisterSystemServiceServer(r, s.system)
 	healthgrpc.RegisterHealthServer(r, h)
+}
+
+// authorizer decides who may act on a VM: its owners, and the bearer of its access token.
+func (s *services) authorizer() *identity.Authorizer {
+	return &identity.Authorizer{VMs: s.registry, Tokens: s.identity.Tokens, Owners: s.registry}
 }
 
 // descriptors are the services of the schema.

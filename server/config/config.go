@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,6 +56,10 @@ type Config struct {
 	// AllowUnauthenticatedReads opens the methods marked so in the schema to callers without a credential; OpenMetrics the metrics.
 	AllowUnauthenticatedReads bool `yaml:"allow_unauthenticated_reads"`
 	OpenMetrics               bool `yaml:"open_metrics"`
+	// IdentityProvider is the address of the service that gives VMs their identities, http or https; empty = none.
+	IdentityProvider string `yaml:"identity_provider"`
+	// PowerOffCommand is the program that powers the host off, with its arguments. Default: systemctl poweroff; none with the fake hypervisor.
+	PowerOffCommand []string `yaml:"power_off_command"`
 	// LogLevel is debug, info, warn or error; LogFormat text or json.
 	LogLevel  string `yaml:"log_level"`
 	LogFormat string `yaml:"log_format"`
@@ -91,6 +96,8 @@ type Hypervisor struct {
 	Accel string `yaml:"accel"`
 	// RunDir holds the sockets of serial ports and displays.
 	RunDir string `yaml:"run_dir"`
+	// LogDir is where libvirt writes the logs of machines.
+	LogDir string `yaml:"log_dir"`
 }
 
 // Subnet is a subnet for VMs.
@@ -116,7 +123,7 @@ func Default() Config {
 		StateDir: "/var/lib/hyperplane", Socket: "/run/hyperplane/hypervisord.sock",
 		Listen:   []string{":8080", ":6976"},
 		LogLevel: "info", LogFormat: "text",
-		Hypervisor:     Hypervisor{Driver: "libvirt", Socket: "/run/libvirt/libvirt-sock", Accel: "auto", RunDir: "/run/hyperplane/vms"},
+		Hypervisor:     Hypervisor{Driver: "libvirt", Socket: "/run/libvirt/libvirt-sock", Accel: "auto", RunDir: "/run/hyperplane/vms", LogDir: "/var/log/libvirt/qemu"},
 		JobConcurrency: 2, DefaultFormat: "qcow2",
 		Subnets: []Subnet{{
 			ID: "default", Bridge: "hyperplane0", Gateway: netip.MustParsePrefix("10.88.0.1/24"),
@@ -218,6 +225,20 @@ func (c *Config) Validate() error {
 	}
 	if len(c.Listen) == 0 && c.Socket == "" {
 		return fault.New(fault.InvalidArgument, "listen and socket: both are empty, so nobody could reach the daemon")
+	}
+	if c.PowerOffCommand == nil && c.Hypervisor.Driver != "fake" { // whoever tries the API must not find his computer off
+		c.PowerOffCommand = []string{"systemctl", "poweroff"}
+	}
+	return checkProvider(c.IdentityProvider)
+}
+
+func checkProvider(address string) error {
+	if address == "" {
+		return nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
+		return fault.New(fault.InvalidArgument, "identity_provider: is not an http or https URL without a user")
 	}
 	return nil
 }

@@ -95,3 +95,29 @@ func TestEnvironmentWinsOverFile(t *testing.T) {
 		t.Error("GOVC_INSECURE=perhaps was accepted")
 	}
 }
+
+func TestPowerOffCommand(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"":                                        "systemctl poweroff",
+		"power_off_command: []\n":                 "",
+		"power_off_command: [ipmitool, power]\n":  "ipmitool power",
+		"hypervisor:\n  driver: fake\n":           "",
+		"hypervisor:\n  log_dir: /elsewhere\n":    "systemctl poweroff",
+		"identity_provider: https://id.example\n": "systemctl poweroff",
+	} {
+		c, err := load(t, text, nil)
+		if err != nil || strings.Join(c.PowerOffCommand, " ") != want {
+			t.Errorf("%q: %q, %v", text, c.PowerOffCommand, err)
+		}
+	}
+}
+
+func TestIdentityProviderIsAnAddress(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"id.example", "ftp://id.example", "https://", "https://user:pass@id.example", "::"} {
+		if _, err := load(t, "identity_provider: \""+bad+"\"\n", nil); err == nil || strings.Contains(err.Error(), "pass") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
@@ -26,7 +28,7 @@ type Meter interface {
 	Capacity(ctx context.Context) (*hypervisorv1.GetCapacityResponse, error)
 }
 
-// Service is the HostService. Methods that are not built answer UNIMPLEMENTED.
+// Service is the HostService.
 type Service struct {
 	hypervisorv1.UnimplementedHostServiceServer
 	Log    *slog.Logger
@@ -35,6 +37,19 @@ type Service struct {
 	Feed   *feed.Feed
 	// VolumeDirectories are the directories in which volumes are kept.
 	VolumeDirectories []string
+	// Switch is whether the host is disabled, Owners are who owns it.
+	Switch *Switch
+	Owners *Owners
+	Cookie *RootCookie
+	// VMs are all VMs, Operations what is done to them.
+	VMs        VMs
+	Operations Operations
+	// PowerOffCommand is the program that powers the host off, with its arguments; empty = there is none. Programs runs it.
+	PowerOffCommand []string
+	Programs        Programs
+
+	publishing sync.Mutex
+	published  *hypervisorv1.HostStatus // the last figures; nil = none yet
 }
 
 var _ hypervisorv1.HostServiceServer = (*Service)(nil)
@@ -83,14 +98,8 @@ func (s *Service) Run(ctx context.Context) error {
 	defer sub.Close()
 	ticker := time.NewTicker(refresh)
 	defer ticker.Stop()
-	last := ""
 	for {
-		if status, err := s.status(ctx); err != nil {
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "host figures not known", slog.Any("error", err))
-		} else if now := status.String(); now != last {
-			last = now
-			s.Feed.SetHost(status)
-		}
+		s.publish(ctx)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -100,6 +109,25 @@ func (s *Service) Run(ctx context.Context) error {
 				continue
 			}
 		}
+	}
+}
+
+// publish tells the watchers the host's figures if they have changed. Where they are not known it tells at least whether the host is disabled.
+func (s *Service) publish(ctx context.Context) {
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	status, err := s.status(ctx)
+	if err != nil {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "host figures not known", slog.Any("error", err))
+		if s.published == nil {
+			return
+		}
+		status = proto.CloneOf(s.published)
+	}
+	status.Disabled = s.Switch.Disabled()
+	if !proto.Equal(status, s.published) {
+		s.published = status
+		s.Feed.SetHost(status)
 	}
 }
 

@@ -37,13 +37,19 @@ type Spec struct {
 	UUID, Name string
 	CPUs       uint32
 	// CPUMillis is the share of a host processor times 1000 that the machine may use in all (0 = no limit).
-	CPUMillis   uint32
+	CPUMillis uint32
+	// CPUPriority is the machine's share of processor time while processors are short, as nice(2) says it: -20 (most) to 19 (least).
+	CPUPriority int32
 	MemoryBytes uint64
-	Arch        Arch
-	Machine     MachineType
-	Firmware    Firmware
-	Disks       []Disk
-	NICs        []NIC
+	// MaxCPUs and MaxMemoryBytes are how far Adjust can let the machine grow; 0 = not at all. Room costs guests memory: a Linux guest some hundred
+	// KiB for each further processor, and 64 MiB if only room, and not its memory, reaches above 4 GiB.
+	MaxCPUs        uint32
+	MaxMemoryBytes uint64
+	Arch           Arch
+	Machine        MachineType
+	Firmware       Firmware
+	Disks          []Disk
+	NICs           []NIC
 	// Console is what the guest's display is.
 	Console Console
 	// Kernel, Initrd and CommandLine boot a kernel directly; empty = boot from the first disk.
@@ -186,7 +192,7 @@ type Host struct {
 	// Accelerated says whether guests run on the processor itself (KVM works); otherwise they are emulated. Why says how that was found.
 	Accelerated bool
 	Why         string
-	// LimitsCPU says whether Spec.CPUMillis is enforced; otherwise it is only kept. Why says what the host lacks for it.
+	// LimitsCPU says whether Spec.CPUMillis and CPUPriority are enforced; otherwise they are only kept. Why says what the host lacks for it.
 	LimitsCPU bool
 	// Version is the driver's and the virtualisation service's version, for people.
 	Version string
@@ -199,6 +205,10 @@ type Driver interface {
 
 	// Define makes a machine known, or changes the definition of one that is Off (or Crashed). AlreadyExists if the name belongs to another UUID.
 	Define(ctx context.Context, spec Spec) error
+	// Adjust gives a machine that is Running or Paused other resources, at once and for its later starts. What a live machine cannot be given is
+	// FailedPrecondition (see Spec.CheckAdjust). After an error the definition is as before; only if the host failed half-way the live machine may
+	// keep processors that it was given. The guest decides when it uses new processors and memory.
+	Adjust(ctx context.Context, uuid string, r Resources) error
 	// Undefine forgets a machine that is Off or Crashed, with everything the host keeps for it but not its disks' files. Unknown: no error.
 	Undefine(ctx context.Context, uuid string) error
 	// Start starts a machine that is Off or Crashed.

@@ -21,6 +21,11 @@ const (
 	MaxIDEDisks = 4
 	// MinCPUMillis is the smallest limit that the kernel's scheduler can enforce.
 	MinCPUMillis = 10
+	// MinCPUPriority and MaxCPUPriority are the ends of nice(2).
+	MinCPUPriority = -20
+	MaxCPUPriority = 19
+	// MemoryStep is what live memory grows by: guests use nothing smaller.
+	MemoryStep = 128 << 20
 	// maxNameBytes leaves room for the prefixes and suffixes that hosts put around a name to make file names of it.
 	maxNameBytes = 200
 )
@@ -41,6 +46,7 @@ func (s Spec) Resolve(host Arch) (Spec, error) {
 }
 
 func (s Spec) resolveAuto(host Arch) Spec {
+	s.MaxCPUs, s.MaxMemoryBytes = max(s.MaxCPUs, s.CPUs), max(s.MaxMemoryBytes, s.MemoryBytes)
 	if s.Arch == ArchAuto {
 		s.Arch = host
 	}
@@ -110,6 +116,10 @@ func checkSize(s Spec) error {
 		return invalid("CPU limit %d is below %d thousandths of a processor", s.CPUMillis, MinCPUMillis)
 	case s.MemoryBytes < 1<<20 || s.MemoryBytes%1024 != 0:
 		return invalid("memory of %d bytes is below 1 MiB or no multiple of 1 KiB", s.MemoryBytes)
+	case s.CPUPriority < MinCPUPriority || s.CPUPriority > MaxCPUPriority:
+		return invalid("CPU priority %d is not between %d and %d", s.CPUPriority, MinCPUPriority, MaxCPUPriority)
+	case s.MaxMemoryBytes > s.MemoryBytes && s.MaxMemoryBytes%(1<<20) != 0:
+		return invalid("the most memory it can grow to, %d bytes, is no multiple of 1 MiB", s.MaxMemoryBytes)
 	case s.Console > ConsoleVNC:
 		return invalid("console %d is unknown", s.Console)
 	}

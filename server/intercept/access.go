@@ -56,7 +56,7 @@ type gate struct {
 // enter checks what can be checked without the request, and puts the caller into the context.
 func (g gate) enter(ctx context.Context, r methodRules) (context.Context, error) {
 	p, _ := principal.From(ctx)
-	caller := principal.Caller{Principal: p, Power: p.HasPower(r.names...)}
+	caller := principal.Caller{Principal: p, Power: g.rules.power(p, r)}
 	anybody := r.GetAccess() == optionsv1.Access_ACCESS_ANYBODY || (g.openReads && r.GetOpenReads())
 	if !p.Authenticated() && !anybody {
 		return nil, ErrNoCredential()

@@ -10,10 +10,18 @@ import (
 
 	optionsv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/options/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/principal"
 )
+
+// HostOwners knows who owns this host: they have method power on everything.
+type HostOwners interface {
+	OwnsHost(p principal.Principal) bool
+}
 
 // Rules are the facts that the schema states about methods, by full method name ("/package.Service/Method").
 type Rules struct {
+	// Owners may be nil: nobody owns the host. Set it before the rules are used.
+	Owners   HostOwners
 	byMethod map[string]methodRules
 }
 
@@ -64,6 +72,11 @@ func (r *Rules) of(fullMethod string) methodRules {
 		access = optionsv1.Access_ACCESS_ANYBODY
 	}
 	return methodRules{MethodRules: &optionsv1.MethodRules{Access: access}}
+}
+
+// power says whether the principal has method power on a method.
+func (r *Rules) power(p principal.Principal, m methodRules) bool {
+	return p.HasPower(m.names...) || (r.Owners != nil && r.Owners.OwnsHost(p))
 }
 
 // MayCall says whether the principal in ctx (principal.From) may call a method at all, for a transport that answers that before it reads the

@@ -36,3 +36,22 @@ func TestMayCall(t *testing.T) {
 		}
 	}
 }
+
+type owners []string
+
+func (o owners) OwnsHost(p principal.Principal) bool { return p.OwnsAny(o, nil) }
+
+func TestOwnersOfTheHostHavePower(t *testing.T) {
+	t.Parallel()
+	rules, err := intercept.NewRules(hypervisorv1.File_hyperplane_hypervisor_v1_host_service_proto.Services().Get(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules.Owners = owners{"alice", ""}
+	for name, want := range map[string]fault.Code{"alice": fault.OK, "bob": fault.PermissionDenied, "": fault.Unauthenticated} {
+		ctx := principal.With(t.Context(), principal.Principal{Name: name})
+		if err := rules.MayCall(ctx, hypervisorv1.HostService_PowerOff_FullMethodName, false); !fault.Is(err, want) {
+			t.Errorf("%q: %v, want code %d", name, err, want)
+		}
+	}
+}

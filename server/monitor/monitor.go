@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,6 +26,19 @@ type Service struct {
 	Now  func() time.Time
 	// Draining is closed when the server ends; streams then end too.
 	Draining <-chan struct{}
+	VMs      VMs
+	// Machines and Folders tell where the files of a VM are.
+	Machines Machines
+	Folders  Folders
+	// LogDir is where the virtualiser writes its logs.
+	LogDir string
+	// Dial connects to VMs.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// VMs knows the VMs.
+type VMs interface {
+	Info(ref string) (*hypervisorv1.VmInfo, error)
 }
 
 var _ hypervisorv1.MonitoringServiceServer = (*Service)(nil)

@@ -2,6 +2,7 @@ package parity_test
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"testing"
 
@@ -21,7 +22,7 @@ type unaryCase struct {
 
 // unary holds the cases of methods with one request and one reply, by the method's name.
 func unary() map[string]unaryCase {
-	return map[string]unaryCase{
+	cases := map[string]unaryCase{
 		"GetVmInfo": {
 			func(ctx context.Context, w *world) proto.Message {
 				return &hypervisorv1.GetVmInfoRequest{Vm: w.vm(ctx, false)}
@@ -293,6 +294,11 @@ func unary() map[string]unaryCase {
 			},
 		},
 	}
+	maps.Copy(cases, hostCases())
+	maps.Copy(cases, vmCases())
+	maps.Copy(cases, volumeCases())
+	maps.Copy(cases, trustCases())
+	return cases
 }
 
 // onVM is a case that takes a VM from off or running to a state. The request's vm field is filled in.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"strings"
@@ -25,13 +26,15 @@ type streamCase struct {
 }
 
 func streams() map[string]streamCase {
-	return map[string]streamCase{
+	cases := map[string]streamCase{
 		"CreateVm":              {createGRPC, createREST},
 		"GetUpdates":            {updatesGRPC, updatesREST},
 		"ConnectToVmSerialPort": {serialGRPC, serialREST},
 		"ConnectToVmConsole":    {consoleGRPC, consoleREST},
 		"WatchJob":              {watchGRPC, watchREST},
 	}
+	maps.Copy(cases, hostStreams())
+	return cases
 }
 
 const imageSize = 3 << 20

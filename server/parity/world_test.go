@@ -31,7 +31,7 @@ type world struct {
 	uuids *sync.Map
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, changes ...func(*config.Config)) *world {
 	t.Helper()
 	sim, err := vcentersim.New(t.Context(), vcentersim.Config{
 		VMs: []vcentersim.VM{{Name: "source-1", Disks: []vcentersim.Disk{{Content: raw.New(strings.NewReader(strings.Repeat("disk", 1<<20)), 4<<20)}}}},
@@ -50,6 +50,11 @@ func newWorld(t *testing.T) *world {
 	s := servertest.Start(t, func(c *config.Config) {
 		c.JobConcurrency = 8
 		c.VCenterURL, c.Username, c.Password, c.CAFile = sim.URL(), "user", "pass", ca
+		c.IdentityProvider, c.Hypervisor.LogDir = "https://identity.example.com", t.TempDir()
+		c.PowerOffCommand = []string{"touch", filepath.Join(t.TempDir(), "powered-off")}
+		for _, change := range changes {
+			change(c)
+		}
 	})
 	return &world{Server: s, t: t, cc: s.Dial(true), uuids: new(sync.Map)}
 }

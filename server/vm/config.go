@@ -6,6 +6,7 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/principal"
 )
 
 // change changes a VM's record under its lock.
@@ -36,17 +37,12 @@ func (s *Service) ChangeVmTags(ctx context.Context, req *hypervisorv1.ChangeVmTa
 
 // ChangeVmOwnerUsers implements VmConfigurationService.
 func (s *Service) ChangeVmOwnerUsers(ctx context.Context, req *hypervisorv1.ChangeVmOwnerUsersRequest) (*hypervisorv1.ChangeVmOwnerUsersResponse, error) {
-	if slices.Contains(req.GetOwnerUsers(), "") {
-		return nil, fault.New(fault.InvalidArgument, "owner_users: contains an empty name")
+	if err := checkNames("owner_users", req.GetOwnerUsers()); err != nil {
+		return nil, err
 	}
 	err := s.change(ctx, req.GetVm(), func(info *hypervisorv1.VmInfo) error {
-		owners := slices.Clone(info.GetOwnerUsers()[:min(1, len(info.GetOwnerUsers()))])
-		for _, u := range req.GetOwnerUsers() {
-			if !slices.Contains(owners, u) {
-				owners = append(owners, u)
-			}
-		}
-		info.OwnerUsers = owners
+		primary := info.GetOwnerUsers()[:min(1, len(info.GetOwnerUsers()))]
+		info.OwnerUsers = distinct(slices.Concat(primary, req.GetOwnerUsers()))
 		return nil
 	})
 	if err != nil {
@@ -55,47 +51,65 @@ func (s *Service) ChangeVmOwnerUsers(ctx context.Context, req *hypervisorv1.Chan
 	return &hypervisorv1.ChangeVmOwnerUsersResponse{}, nil
 }
 
-// ChangeVmSize implements VmConfigurationService.
-func (s *Service) ChangeVmSize(ctx context.Context, req *hypervisorv1.ChangeVmSizeRequest) (*hypervisorv1.ChangeVmSizeResponse, error) {
-	record, unlock, err := s.lock(ctx, req.GetVm())
-	if err != nil {
+// ChangeVmOwnerGroups implements VmConfigurationService.
+func (s *Service) ChangeVmOwnerGroups(
+	ctx context.Context, req *hypervisorv1.ChangeVmOwnerGroupsRequest,
+) (*hypervisorv1.ChangeVmOwnerGroupsResponse, error) {
+	if err := checkNames("owner_groups", req.GetOwnerGroups()); err != nil {
 		return nil, err
 	}
-	defer unlock()
-	_, err = s.registry.Change(ctx, record.GetVmInfo().GetUuid(), func(r *hypervisorv1.LocalVmInfo) error {
-		return s.resize(ctx, r, req)
+	err := s.change(ctx, req.GetVm(), func(info *hypervisorv1.VmInfo) error {
+		info.OwnerGroups = distinct(req.GetOwnerGroups())
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &hypervisorv1.ChangeVmSizeResponse{}, nil
+	return &hypervisorv1.ChangeVmOwnerGroupsResponse{}, nil
 }
 
-// resize puts the sizes into the record and, where that changes the machine, lets the virtualiser judge the result.
-func (s *Service) resize(ctx context.Context, record *hypervisorv1.LocalVmInfo, req *hypervisorv1.ChangeVmSizeRequest) error {
-	info := record.GetVmInfo()
-	before, memory := virtualCPUs(info), info.GetMemoryInMib()
-	if req.GetMemoryInMib() > 0 {
-		info.MemoryInMib = req.GetMemoryInMib()
+// BecomePrimaryVmOwner implements VmConfigurationService. Who was the primary owner remains an owner.
+func (s *Service) BecomePrimaryVmOwner(
+	ctx context.Context, req *hypervisorv1.BecomePrimaryVmOwnerRequest,
+) (*hypervisorv1.BecomePrimaryVmOwnerResponse, error) {
+	caller := principal.CallerFrom(ctx).Name
+	if caller == "" {
+		return nil, fault.New(fault.InvalidArgument, "the caller has no name that an owner could have")
 	}
-	if req.GetMilliCpus() > 0 {
-		info.MilliCpus = req.GetMilliCpus()
-	}
-	if req.GetVirtualCpus() > 0 {
-		info.VirtualCpus = req.GetVirtualCpus()
-	}
-	if err := checkSizes(info); err != nil {
-		return err
-	}
-	if virtualCPUs(info) == before && info.GetMemoryInMib() == memory && info.GetState() != hypervisorv1.State_STATE_STOPPED {
-		return nil // the share of processor time takes effect with the next start
-	}
-	if err := require(info, "change memory or the number of processors", hypervisorv1.State_STATE_STOPPED); err != nil {
-		return err
-	}
-	spec, err := s.spec(ctx, record)
+	err := s.change(ctx, req.GetVm(), func(info *hypervisorv1.VmInfo) error {
+		if owners := info.GetOwnerUsers(); len(owners) > 0 && owners[0] == caller {
+			return fault.New(fault.FailedPrecondition, "vm %s: %s is already its primary owner", name(info), caller)
+		}
+		info.OwnerUsers = distinct(slices.Concat([]string{caller}, info.GetOwnerUsers()))
+		return nil
+	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return fault.Wrap(s.Driver.Define(ctx, spec), "vm %s: resize", name(info))
+	return &hypervisorv1.BecomePrimaryVmOwnerResponse{}, nil
+}
+
+// ChangeVmDestroyProtection implements VmConfigurationService.
+func (s *Service) ChangeVmDestroyProtection(
+	ctx context.Context, req *hypervisorv1.ChangeVmDestroyProtectionRequest,
+) (*hypervisorv1.ChangeVmDestroyProtectionResponse, error) {
+	err := s.change(ctx, req.GetVm(), func(info *hypervisorv1.VmInfo) error {
+		info.DestroyProtection = req.GetDestroyProtection()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &hypervisorv1.ChangeVmDestroyProtectionResponse{}, nil
+}
+
+// distinct returns the names in their order, each once.
+func distinct(names []string) []string {
+	var once []string
+	for _, n := range names {
+		if !slices.Contains(once, n) {
+			once = append(once, n)
+		}
+	}
+	return once
 }

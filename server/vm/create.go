@@ -84,6 +84,7 @@ func (s *Service) CreateVmAsync(ctx context.Context, req *hypervisorv1.CreateVmA
 func (s *Service) Import(
 	ctx context.Context, uuid string, spec *hypervisorv1.CreateVmSpec, files []string, caller principal.Caller,
 ) (*hypervisorv1.VmInfo, error) {
+	ctx = During(ctx, "import")
 	// A first call that was killed half-way has left a VM that is none.
 	if err := s.removeInterrupted(ctx, uuid); err != nil {
 		return nil, err
@@ -128,7 +129,13 @@ func (c *creation) run(ctx context.Context) (*hypervisorv1.VmInfo, error) {
 
 // reserve checks the request, gives the VM its UUID and addresses, and makes it known as STARTING, locked.
 func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func(), error) {
+	if err := c.enabled(); err != nil {
+		return nil, nil, err
+	}
 	if err := checkSpec(c.spec); err != nil {
+		return nil, nil, err
+	}
+	if err := checkPriority(c.spec.GetVmInfo().GetCpuPriority(), c.caller); err != nil {
 		return nil, nil, err
 	}
 	info := proto.CloneOf(c.spec.GetVmInfo())
@@ -145,7 +152,7 @@ func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func
 	if err := c.allocate(info); err != nil {
 		return nil, nil, errJoin(err, u.Run(ctx))
 	}
-	unlock, err := c.locks.Lock(ctx, info.GetUuid())
+	unlock, err := c.hold(ctx, info.GetUuid(), name(info))
 	if err != nil {
 		return nil, nil, errJoin(err, u.Run(ctx))
 	}
@@ -217,7 +224,11 @@ func (c *creation) fill(ctx context.Context, record *hypervisorv1.LocalVmInfo) (
 	if err != nil {
 		return nil, err
 	}
-	if err := c.created(context.WithoutCancel(ctx), uuid, c.spec); err != nil {
+	request := c.spec
+	if len(c.adopt) > 0 {
+		request = nil // nobody can repeat it: the files are the VM's now
+	}
+	if err := c.created(context.WithoutCancel(ctx), uuid, request); err != nil {
 		return nil, err
 	}
 	return c.registry.Info(uuid)
@@ -286,13 +297,17 @@ func roundUp(n, power uint64) uint64 {
 	return (n + unit - 1) / unit * unit
 }
 
-// note writes down that a creation has begun, created that it has ended well, forget that nothing is left of it.
+// note writes down that a creation has begun, created that it has ended well and by which request (nil = none that can be repeated), forget that
+// nothing is left of it.
 func (s *Service) note(ctx context.Context, uuid string) error {
 	_, err := s.registry.store.Update(ctx, func(w store.Writer) error { return w.Put(creatingPrefix+uuid, nil) })
 	return err
 }
 
 func (s *Service) created(ctx context.Context, uuid string, spec *hypervisorv1.CreateVmSpec) error {
+	if spec == nil {
+		return s.forget(ctx, uuid)
+	}
 	kept := proto.CloneOf(spec)
 	kept.IdentityKey = nil
 	raw, err := proto.Marshal(kept)
@@ -330,7 +345,7 @@ func (s *Service) recoverInterrupted(ctx context.Context) {
 // removeInterrupted removes a VM whose creation an earlier daemon could not end, if it is one. A creation of this daemon holds the VM's lock
 // until its note has gone, so a note that is seen under the lock belongs to nobody any more.
 func (s *Service) removeInterrupted(ctx context.Context, uuid string) error {
-	unlock, err := s.locks.Lock(ctx, uuid)
+	unlock, err := s.hold(ctx, uuid, uuid)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,9 @@ func (s *Service) beginStart(ctx context.Context, record *hypervisorv1.LocalVmIn
 	if err != nil {
 		return err
 	}
+	if err := s.enabled(); err != nil {
+		return err
+	}
 	s.capacity.Lock()
 	defer s.capacity.Unlock()
 	if err := s.checkMemory(ctx, info); err != nil {
@@ -207,8 +210,7 @@ func (s *Service) destroy(ctx context.Context, ref string, begun chan<- *hypervi
 	}
 	defer unlock()
 	info := record.GetVmInfo()
-	running := info.GetState() == hypervisorv1.State_STATE_RUNNING || info.GetState() == hypervisorv1.State_STATE_DEBUGGING
-	if running && info.GetDestroyProtection() {
+	if executes(info) && info.GetDestroyProtection() {
 		return fault.New(fault.FailedPrecondition, "vm %s: is running and protected; stop it or clear its destroy protection first", name(info))
 	}
 	err = require(info, "destroy", hypervisorv1.State_STATE_RUNNING, hypervisorv1.State_STATE_DEBUGGING, hypervisorv1.State_STATE_STOPPED,
@@ -238,11 +240,25 @@ func (s *Service) remove(ctx context.Context, uuid string) error {
 	if err := s.Driver.Undefine(ctx, uuid); err != nil {
 		return err
 	}
+	if s.DropIdentity != nil {
+		if err := s.DropIdentity(ctx, uuid); err != nil {
+			return err
+		}
+	}
 	if err := s.Volumes.RemoveDirectory(uuid); err != nil {
 		return err
 	}
 	s.Network.Release(uuid)
+	s.awaited.take(uuid)
 	return s.registry.Remove(ctx, uuid)
+}
+
+// enabled refuses what a disabled host does not do. The text is the one that clients of old look for.
+func (s *Service) enabled() error {
+	if s.Disabled != nil && s.Disabled() {
+		return fault.New(fault.FailedPrecondition, "Hypervisor is disabled")
+	}
+	return nil
 }
 
 // checkMemory refuses a start for which the host has not enough memory. The caller holds capacity.
@@ -266,16 +282,24 @@ func (s *Service) Capacity(ctx context.Context) (*hypervisorv1.GetCapacityRespon
 	total := host.MemoryBytes >> 20
 	var used uint64
 	for _, info := range s.registry.List() {
-		switch info.GetState() {
-		case hypervisorv1.State_STATE_STOPPED, hypervisorv1.State_STATE_FAILED_TO_START, hypervisorv1.State_STATE_CRASHED,
-			hypervisorv1.State_STATE_EXPORTING, hypervisorv1.State_STATE_MIGRATING:
-		default:
+		if usesMemory(info.GetState()) {
 			used += info.GetMemoryInMib()
 		}
 	}
 	return &hypervisorv1.GetCapacityResponse{
 		MemoryInMib: total, AvailableMemoryInMib: total - min(total, used), NumCpus: host.CPUs,
 	}, nil
+}
+
+// usesMemory says whether a VM in this state has, or is about to have, a process.
+func usesMemory(state hypervisorv1.State) bool {
+	switch state {
+	case hypervisorv1.State_STATE_STOPPED, hypervisorv1.State_STATE_FAILED_TO_START, hypervisorv1.State_STATE_CRASHED,
+		hypervisorv1.State_STATE_EXPORTING, hypervisorv1.State_STATE_MIGRATING:
+		return false
+	default:
+		return true
+	}
 }
 
 // noDHCPWait refuses to wait for a guest's lease: the DHCP server is not ours yet, so there is nothing to wait for.

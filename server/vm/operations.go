@@ -23,7 +23,9 @@ func (s *Service) Change(ctx context.Context, uuid string, change func(*hypervis
 func (s *Service) Directory(uuid string) (string, error) { return s.Volumes.Directory(uuid) }
 
 // Finish runs an operation to its end even if its caller goes away, and returns its error if the caller is still there.
-func (s *Service) Finish(ctx context.Context, op func(context.Context) error) error { return s.detached(ctx, op) }
+func (s *Service) Finish(ctx context.Context, op func(context.Context) error) error {
+	return s.detached(ctx, op)
+}
 
 // Require returns FailedPrecondition unless the VM is in one of the states. action completes "can not …".
 func Require(info *hypervisorv1.VmInfo, action string, states ...hypervisorv1.State) error {

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -8,7 +9,6 @@ import (
 	"time"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
-	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/internal/keylock"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/network"
@@ -19,6 +19,8 @@ type Network interface {
 	Allocate(req network.Request) (*hypervisorv1.Address, string, error)
 	Release(uuid string)
 	Attach(ctx context.Context, subnetID string) (hypervisor.NIC, error)
+	// Restore marks the addresses of VMs as in use, with the VMs' host names, also those that are in use already.
+	Restore(vms []*hypervisorv1.VmInfo)
 }
 
 // VolumeSpec is the wish for a volume's file.
@@ -59,6 +61,15 @@ type Deps struct {
 	Volumes  Volumes
 	Now      func() time.Time
 	NewUUID  func() string
+	// DropIdentity takes away what proves a VM's identity, credentials and access token, because the VM has moved. Called with the VM's lock held;
+	// nil = there is nothing to take away.
+	DropIdentity func(ctx context.Context, uuid string) error
+	// Disabled reports whether the host takes no VMs and starts none; nil is never.
+	Disabled func() bool
+	// AfterFunc calls f after d unless stop is called before; nil = time.AfterFunc.
+	AfterFunc func(d time.Duration, f func()) (stop func())
+	// LockPatience is how long a caller waits for a VM that another operation holds; 0 = DefaultLockPatience.
+	LockPatience time.Duration
 }
 
 // Service is the VmService and the VmConfigurationService. Methods that are not built answer UNIMPLEMENTED.
@@ -68,7 +79,9 @@ type Service struct {
 	Deps
 	registry *Registry
 	locks    keylock.Map[string]
+	holders  holders
 	states   *states
+	awaited  acknowledgements
 	// ops are operations that go on when their caller has gone; Close waits for them.
 	ops sync.WaitGroup
 	// capacity guards the check of free memory against two starts at once.
@@ -82,28 +95,20 @@ var (
 
 // New makes the service. Call Run to have it follow the virtualiser.
 func New(d Deps) *Service {
+	if d.AfterFunc == nil {
+		d.AfterFunc = func(after time.Duration, f func()) func() {
+			timer := time.AfterFunc(after, f)
+			return func() { timer.Stop() }
+		}
+	}
+	d.LockPatience = cmp.Or(d.LockPatience, DefaultLockPatience)
 	return &Service{Deps: d, registry: d.Registry, states: newStates()}
 }
 
-// Close waits for operations that are under way.
-func (s *Service) Close() { s.ops.Wait() }
-
-// lock takes the VM's lock and returns the record as it is then.
-func (s *Service) lock(ctx context.Context, ref string) (*hypervisorv1.LocalVmInfo, func(), error) {
-	record, err := s.registry.Get(ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	uuid := record.GetVmInfo().GetUuid()
-	unlock, err := s.locks.Lock(ctx, uuid)
-	if err != nil {
-		return nil, nil, fault.Wrap(err, "vm %q: another operation holds it", ref)
-	}
-	if record, err = s.registry.Get(uuid); err != nil {
-		unlock()
-		return nil, nil, err
-	}
-	return record, unlock, nil
+// Close waits for operations that are under way. VMs that still wait for their acknowledgement stay.
+func (s *Service) Close() {
+	s.awaited.close()
+	s.ops.Wait()
 }
 
 // detached runs an operation to its end even if its caller goes away, and returns its error if the caller is still there.

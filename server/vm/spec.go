@@ -13,14 +13,18 @@ import (
 // spec translates a VM into the wish for a machine, and makes its subnets ready.
 func (s *Service) spec(ctx context.Context, record *hypervisorv1.LocalVmInfo) (hypervisor.Spec, error) {
 	info := record.GetVmInfo()
+	host, err := s.Driver.Host(ctx)
+	if err != nil {
+		return hypervisor.Spec{}, err
+	}
 	spec := hypervisor.Spec{
 		UUID: info.GetUuid(), Name: machineName(info),
-		CPUs: virtualCPUs(info), CPUMillis: info.GetMilliCpus(), MemoryBytes: info.GetMemoryInMib() << 20,
 		Arch:     hypervisor.Arch(info.GetArchitectureType()),
 		Machine:  hypervisor.MachineType(info.GetMachineType()),
 		Firmware: hypervisor.Firmware(info.GetFirmwareType()),
 		Console:  hypervisor.Console(info.GetConsoleType()),
 	}
+	spec = room(spec.With(resources(info)), host)
 	if info.GetWatchdogModel() != hypervisorv1.WatchdogModel_WATCHDOG_MODEL_UNSPECIFIED {
 		spec.Watchdog = hypervisor.Watchdog{Model: enumtext.Of(info.GetWatchdogModel()), Action: watchdogAction(info.GetWatchdogAction())}
 	}

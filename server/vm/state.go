@@ -96,6 +96,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx = During(ctx, "following the virtualiser")
 	s.recoverInterrupted(ctx)
 	for e := range events {
 		s.states.put(e)
@@ -125,7 +126,7 @@ func (s *Service) follow(ctx context.Context, uuid string) {
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "VM changed its state", slog.String("vm", uuid), slog.String("from", enumtext.Of(info.GetState())),
 		slog.String("to", enumtext.Of(state)), slog.String("reason", reason))
 	if state == hypervisorv1.State_STATE_STOPPED && info.GetDestroyOnPowerdown() {
-		s.background(ctx, "destroy on power-down", uuid, func(ctx context.Context) error { return s.destroy(ctx, uuid, nil) })
+		s.background(During(ctx, "destruction on power-down"), "destroy on power-down", uuid, func(ctx context.Context) error { return s.destroy(ctx, uuid, nil) })
 	}
 }
 

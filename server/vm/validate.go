@@ -27,8 +27,8 @@ func checkSpec(spec *hypervisorv1.CreateVmSpec) error {
 	if info == nil {
 		return fault.New(fault.InvalidArgument, "vm_info: is missing")
 	}
-	if h := info.GetHostname(); h != "" && (len(h) > 253 || !hostnameForm.MatchString(h)) {
-		return fault.New(fault.InvalidArgument, "vm_info.hostname: %q is not a host name (letters, digits, - and dots)", h)
+	if err := checkHostname("vm_info.hostname", info.GetHostname()); err != nil {
+		return err
 	}
 	if info.GetMemoryInMib() == 0 {
 		return fault.New(fault.InvalidArgument, "vm_info.memory_in_mib: is missing")
@@ -128,7 +128,6 @@ func checkBuilt(spec *hypervisorv1.CreateVmSpec) error {
 		{"identity_key", len(spec.GetIdentityKey()) > 0},
 		{"image_timeout", spec.GetImageTimeout().AsDuration() != 0},
 		{"vm_info.image_name", info.GetImageName() != ""},
-		{"vm_info.cpu_priority", info.GetCpuPriority() != 0},
 		{"vm_info.extra_kernel_options", info.GetExtraKernelOptions() != ""},
 		{"vm_info.root_file_system_label", info.GetRootFileSystemLabel() != ""},
 		{"vm_info.spread_volumes", info.GetSpreadVolumes()},

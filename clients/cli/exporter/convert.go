@@ -81,7 +81,7 @@ func (f *convertFlags) bind(c *cobra.Command) {
 	s.StringVar(&f.Compress, "compress", "none", "none, zlib or zstd")
 	s.IntVar(&f.Level, "level", 0, "compression level, 1 (fastest) to 9")
 	s.StringVar(&f.window, "window", "", "how far back zlib may refer: 4k is what qemu-img writes, 32k (the default) compresses better")
-	s.IntVar(&f.Workers, "workers", 0, "number of workers (default: one for each processor)")
+	s.IntVar(&f.Workers, "workers", 0, "number of workers (default: what suits the number of processors)")
 	s.StringVar(&f.cluster, "cluster-size", "", "`size` of the target's unit of allocation")
 	s.StringVar(&f.Backing, "backing", "", "write only the differences to this `file`, which must lie in the target's folder")
 	s.StringVar(&f.BackingFormat, "backing-format", "", "`format` of the backing file (default: found by looking)")

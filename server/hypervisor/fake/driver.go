@@ -74,6 +74,20 @@ func (d *Driver) Define(ctx context.Context, spec hypervisor.Spec) error {
 	})
 }
 
+// Adjust implements hypervisor.Driver.
+func (d *Driver) Adjust(ctx context.Context, uuid string, r hypervisor.Resources) error {
+	return d.doMachine(ctx, MethodAdjust, uuid, func(_ *Host, m *machine) error {
+		if err := m.need("adjusted", hypervisor.Running, hypervisor.Paused); err != nil {
+			return err
+		}
+		if err := m.spec.CheckAdjust(r); err != nil {
+			return err
+		}
+		m.spec = m.spec.With(r)
+		return nil
+	})
+}
+
 // Undefine implements hypervisor.Driver.
 func (d *Driver) Undefine(ctx context.Context, uuid string) error {
 	return d.do(ctx, MethodUndefine, func(h *Host) error {

@@ -7,6 +7,7 @@ type Method string
 const (
 	MethodHost          Method = "Host"
 	MethodDefine        Method = "Define"
+	MethodAdjust        Method = "Adjust"
 	MethodUndefine      Method = "Undefine"
 	MethodStart         Method = "Start"
 	MethodShutdown      Method = "Shutdown"

@@ -15,7 +15,8 @@ func (t *suite) full() hypervisor.Spec {
 	t.Helper()
 	spec := blank()
 	dir := t.TempDir()
-	spec.CPUs, spec.MemoryBytes, spec.CPUMillis = 2, 96<<20, 1500
+	spec.CPUs, spec.MemoryBytes, spec.CPUMillis, spec.CPUPriority = 2, 96<<20, 1500, -5
+	spec.MaxCPUs, spec.MaxMemoryBytes = 6, 1<<30
 	spec.Arch, spec.Machine, spec.Firmware = hypervisor.ArchAMD64, hypervisor.MachinePC, hypervisor.FirmwareBIOS
 	spec.Console = hypervisor.ConsoleVNC
 	spec.Disks = []hypervisor.Disk{
@@ -78,7 +79,8 @@ func defineChangesAMachine(t *suite) {
 	spec.Machine, spec.Firmware = hypervisor.MachineQ35, hypervisor.FirmwareUEFI
 	spec.Disks = []hypervisor.Disk{spec.Disks[4], spec.Disks[0]}
 	spec.NICs = spec.NICs[1:]
-	spec.CPUs, spec.CPUMillis, spec.MemoryBytes = 1, 0, 64<<20
+	spec.CPUs, spec.CPUMillis, spec.CPUPriority, spec.MemoryBytes = 1, 0, 0, 64<<20
+	spec.MaxCPUs, spec.MaxMemoryBytes = 0, 0
 	spec.Console, spec.Watchdog = hypervisor.ConsoleDummy, hypervisor.Watchdog{Model: "ib700", Action: "none"}
 	spec.Kernel, spec.Initrd, spec.CommandLine = "", "", ""
 	t.must(t.Driver.Define(t.Context(), spec))
@@ -115,6 +117,8 @@ func defineRefusesBadSpecs(t *suite) {
 		"name not UTF-8":      func(s *hypervisor.Spec) { s.Name = "a\xffb" },
 		"no CPU":              func(s *hypervisor.Spec) { s.CPUs = 0 },
 		"tiny CPU limit":      func(s *hypervisor.Spec) { s.CPUMillis = 1 },
+		"CPU priority":        func(s *hypervisor.Spec) { s.CPUPriority = 20 },
+		"room for half a MiB": func(s *hypervisor.Spec) { s.MaxMemoryBytes = s.MemoryBytes + 512<<10 },
 		"no memory":           func(s *hypervisor.Spec) { s.MemoryBytes = 0 },
 		"relative disk":       func(s *hypervisor.Spec) { s.Disks[0].File = "disk.raw" },
 		"disk twice":          func(s *hypervisor.Spec) { s.Disks[1].File = s.Disks[0].File },
@@ -257,6 +261,7 @@ func unknownMachine(t *suite) {
 	_, err := t.Driver.Get(ctx, id)
 	t.expectCode("get", err, fault.NotFound)
 	t.expectCode("start", t.Driver.Start(ctx, id), fault.NotFound)
+	t.expectCode("adjust", t.Driver.Adjust(ctx, id, blank().Resources()), fault.NotFound)
 	t.expectCode("shutdown", t.Driver.Shutdown(ctx, id), fault.NotFound)
 	t.expectCode("kill", t.Driver.Kill(ctx, id), fault.NotFound)
 	t.expectCode("reboot", t.Driver.Reboot(ctx, id), fault.NotFound)

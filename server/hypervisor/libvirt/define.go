@@ -120,12 +120,12 @@ func (d *Driver) domainEnv(ctx context.Context, s hypervisor.Spec) (domainEnv, e
 	if s.Arch != hostArch() {
 		env.virtType = virtQEMU // another architecture is always emulated
 	}
-	if s.CPUMillis != 0 {
+	if s.CPUMillis != 0 || s.CPUPriority != 0 {
 		limit, err := d.cpuLimit.get(ctx, d.askCPULimit)
 		if err != nil {
 			return domainEnv{}, err
 		}
-		env.limitCPU = limit.enforced
+		env.limitCPU, env.unified = limit.enforced, hasUnifiedCgroups()
 	}
 	return env, nil
 }

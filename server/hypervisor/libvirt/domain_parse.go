@@ -16,11 +16,9 @@ import (
 // word for is left out.
 func parseDomain(d *libvirtxml.Domain) hypervisor.Spec {
 	s := hypervisor.Spec{UUID: d.UUID, Name: d.Name, Firmware: parseFirmware(d), CPUMillis: parseCPUMillis(d)}
-	if d.VCPU != nil {
-		s.CPUs = uint32(d.VCPU.Value)
-	}
-	if d.Memory != nil {
-		s.MemoryBytes = uint64(d.Memory.Value) * memoryUnit(d.Memory.Unit)
+	parseSizes(d, &s)
+	if ours := parseMetadata(d); ours != nil {
+		s.CPUPriority = ours.CPUPriority
 	}
 	if d.OS != nil {
 		s.Kernel, s.Initrd, s.CommandLine = d.OS.Kernel, d.OS.Initrd, d.OS.Cmdline

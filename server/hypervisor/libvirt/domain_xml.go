@@ -20,16 +20,17 @@ const diskAlias = "ua-disk"
 
 // machineMetadata is the element below <metadata> that keeps what libvirt has no place for.
 type machineMetadata struct {
-	XMLName   xml.Name `xml:"https://hyperplane-project.github.io/xmlns/machine/1 machine"`
-	CPUMillis uint32   `xml:"cpu-millis,attr"`
+	XMLName     xml.Name `xml:"https://hyperplane-project.github.io/xmlns/machine/1 machine"`
+	CPUMillis   uint32   `xml:"cpu-millis,attr"`
+	CPUPriority int32    `xml:"cpu-priority,attr,omitempty"`
 }
 
 // domainEnv is what a domain's definition takes from the host rather than from the Spec.
 type domainEnv struct {
 	// virtType is kvm or qemu.
 	virtType string
-	// limitCPU says that the host can enforce CPUMillis.
-	limitCPU bool
+	// limitCPU says that the host can enforce CPUMillis and CPUPriority, unified that its cgroups are of version 2.
+	limitCPU, unified bool
 	// files are the machine's sockets and logs.
 	files machineFiles
 	// nvram is the file for UEFI variables.
@@ -77,8 +78,9 @@ func buildDomain(s hypervisor.Spec, env domainEnv) (*libvirtxml.Domain, error) {
 	if env.virtType == virtKVM {
 		d.CPU = &libvirtxml.DomainCPU{Mode: "host-passthrough", Migratable: "on"}
 	}
-	if s.CPUMillis != 0 && env.limitCPU {
-		d.CPUTune = buildQuota(s.CPUMillis)
+	addHeadroom(d, s)
+	if env.limitCPU {
+		d.CPUTune = buildTune(s, env.unified)
 	}
 	if s.Watchdog.Model != "" {
 		d.Devices.Watchdogs = []libvirtxml.DomainWatchdog{{Model: s.Watchdog.Model, Action: s.Watchdog.Action}}
@@ -96,7 +98,7 @@ func buildQuota(millis uint32) *libvirtxml.DomainCPUTune {
 }
 
 func buildMetadata(s hypervisor.Spec) (*libvirtxml.DomainMetadata, error) {
-	text, err := xml.Marshal(machineMetadata{CPUMillis: s.CPUMillis})
+	text, err := xml.Marshal(machineMetadata{CPUMillis: s.CPUMillis, CPUPriority: s.CPUPriority})
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,9 @@ func testSpecs() map[string]hypervisor.Spec {
 	uefi.Firmware, uefi.Console = hypervisor.FirmwareUEFI, hypervisor.ConsoleDummy
 	kernel.Kernel, kernel.Initrd, kernel.CommandLine = "/k/vmlinuz", "/k/initrd", `console=ttyS0 x="a b" <&>`
 	arm.Arch, arm.Console = hypervisor.ArchARM64, hypervisor.ConsoleVNC
-	return map[string]hypervisor.Spec{"plain": plain, "full": full, "uefi": uefi, "kernel": kernel, "arm64": arm}
+	roomy := base
+	roomy.CPUPriority, roomy.MaxCPUs, roomy.MaxMemoryBytes = -20, 4, 1<<30
+	return map[string]hypervisor.Spec{"roomy": roomy, "plain": plain, "full": full, "uefi": uefi, "kernel": kernel, "arm64": arm}
 }
 
 func resolve(t *testing.T, s hypervisor.Spec) hypervisor.Spec {
@@ -192,7 +194,7 @@ func TestForeignDomain(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := hypervisor.Spec{
-		UUID: testUUID, Name: "x", CPUs: 2, MemoryBytes: 2 << 30, Firmware: hypervisor.FirmwareUEFI,
+		UUID: testUUID, Name: "x", CPUs: 1, MaxCPUs: 2, MemoryBytes: 2 << 30, MaxMemoryBytes: 2 << 30, Firmware: hypervisor.FirmwareUEFI,
 		Disks: []hypervisor.Disk{{File: "/second"}}, Console: hypervisor.ConsoleDummy,
 	}
 	if diff := cmp.Diff(want, parseDomain(&d), cmpopts.EquateEmpty()); diff != "" {
@@ -241,6 +243,18 @@ func TestOptions(t *testing.T) {
 	} {
 		if _, err := Open(t.Context(), opts); !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSharesFollowTheKernelsNiceWeights(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		priority    int32
+		v1, unified uint64
+	}{{0, 1024, 100}, {-1, 1280, 125}, {-20, 88818, 8674}, {19, 15, 1}, {5, 336, 33}} {
+		if v1, unified := shares(test.priority, false), shares(test.priority, true); v1 != test.v1 || unified != test.unified {
+			t.Errorf("priority %d: %d, %d", test.priority, v1, unified)
 		}
 	}
 }

@@ -9,8 +9,9 @@
 // A machine is a persistent domain, found by its UUID. A network is a libvirt network with a dnsmasq that leases to known hosts only.
 // Serial port 0 is a Unix socket, with a log that virtlogd keeps; the display is VNC on a Unix socket. Both lie in RunDir/UUID.
 //
-// CPUMillis is a quota on the machine's whole cgroup. Where the host lets libvirt use no cpu controller the limit is kept with the
-// machine but not enforced: Host says so, and a warning is logged once. Disks on the NVMe bus are refused with Unimplemented.
+// CPUMillis is a quota on the machine's whole cgroup, CPUPriority its shares. Where the host lets libvirt use no cpu controller both are kept
+// with the machine but not enforced: Host says so, and a warning is logged once. A machine grows by processors that its board has from the start,
+// and by memory modules, never by its balloon: a guest without a balloon driver would have all the memory that it may grow to from the start. Disks on the NVMe bus are refused with Unimplemented.
 //
 // A state Crashed means: QEMU died, or was ended by a signal or through another libvirt client. What happened while no driver was
 // connected is judged by the reason that libvirt keeps, which it forgets itself when libvirtd is restarted.

@@ -71,6 +71,27 @@ func TestGuestBoots(t *testing.T) {
 	}
 }
 
+// TestGuestGrows gives a guest a processor and memory, which it finds without a restart.
+func TestGuestGrows(t *testing.T) {
+	t.Parallel()
+	_, d, _ := sharedLibvirt(t)
+	m := newMachine(t, d, func(s *hypervisor.Spec) {
+		withDisk(t)(s)
+		s.MemoryBytes, s.MaxCPUs, s.MaxMemoryBytes = 256<<20, 2, 1<<30 // Linux sets 64 MiB aside if memory may come above 4 GiB
+	})
+	m.start()
+	p := m.serial()
+	p.await("GUEST READY")
+	grown := m.spec.Resources()
+	grown.CPUs, grown.MemoryBytes = 2, grown.MemoryBytes+2*hypervisor.MemoryStep
+	m.must(d.Adjust(t.Context(), m.spec.UUID, grown))
+	// The sums tell the answers from the echo of the questions.
+	p.say("until grep -q 0-1 /sys/devices/system/cpu/present; do :; done; echo processors=$((1+1))")
+	p.await("processors=2")
+	p.say("until [ $(ls /sys/devices/system/memory | grep -c memory[0-9]) = 4 ]; do :; done; echo blocks=$((2+2))")
+	p.await("blocks=4")
+}
+
 // TestGuestOnTheNetwork dials a guest with two queue pairs at the address it was leased, across a restart of libvirtd.
 func TestGuestOnTheNetwork(t *testing.T) {
 	t.Parallel()

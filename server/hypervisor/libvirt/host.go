@@ -21,7 +21,7 @@ func (d *Driver) Host(ctx context.Context) (hypervisor.Host, error) {
 	}
 	h := hypervisor.Host{Arch: hostArch(), Accelerated: accel.virtType == virtKVM, Why: accel.why, LimitsCPU: limit.enforced}
 	if !limit.enforced {
-		h.Why += "; CPU limits are not enforced: " + limit.why
+		h.Why += "; CPU limits are not enforced, nor are priorities: " + limit.why
 	}
 	err = d.queries.do(ctx, func(c *conn) error { return classify(describe(c, &h), "describe the host") })
 	return h, err

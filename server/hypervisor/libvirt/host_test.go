@@ -158,6 +158,11 @@ func TestCPULimit(t *testing.T) {
 		t.Errorf("host says %v (%s), the scheduler %v", host.LimitsCPU, host.Why, enforced)
 	}
 	t.Logf("CPU limits enforced: %v", enforced)
+	m.must(d.Adjust(t.Context(), m.spec.UUID, hypervisor.Resources{CPUs: 1, MemoryBytes: m.spec.MemoryBytes, CPUPriority: 5}))
+	info := virsh(t, inst, "schedinfo", m.spec.UUID)
+	if got := strings.Contains(info, "cpu_shares     : 33") && !strings.Contains(info, "global_quota   : 25000"); got != enforced {
+		t.Errorf("after a change:\n%s", info)
+	}
 }
 
 // TestDefineIsTakenBack renames a machine and then finds that libvirt refuses the rest.

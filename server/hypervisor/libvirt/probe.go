@@ -175,7 +175,7 @@ func buildProbe(virtType string) *libvirtxml.Domain {
 	return d
 }
 
-// cpuLimit says whether the host enforces CPUMillis, and if not, why.
+// cpuLimit says whether the host enforces CPUMillis and CPUPriority, and if not, why.
 type cpuLimit struct {
 	enforced bool
 	why      string
@@ -190,7 +190,7 @@ func (d *Driver) askCPULimit(ctx context.Context) (cpuLimit, error) {
 	case err == nil:
 		return cpuLimit{enforced: true}, nil
 	case isLibvirtError(err):
-		d.opts.Log.LogAttrs(ctx, slog.LevelWarn, "limits on machines' CPU use are not enforced", slog.Any("error", err))
+		d.opts.Log.LogAttrs(ctx, slog.LevelWarn, "limits and priorities of machines' CPU use are not enforced", slog.Any("error", err))
 		return cpuLimit{why: err.Error()}, nil
 	default:
 		return cpuLimit{}, err

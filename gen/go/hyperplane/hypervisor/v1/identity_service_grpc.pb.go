@@ -33,7 +33,7 @@ const (
 //
 // IdentityService gives access tokens to VMs, and VMs an identity.
 type IdentityServiceClient interface {
-	// Makes an access token for a VM. FAILED_PRECONDITION if there is one already.
+	// Makes an access token for a VM. ALREADY_EXISTS if there is one.
 	GetVmAccessToken(ctx context.Context, in *GetVmAccessTokenRequest, opts ...grpc.CallOption) (*GetVmAccessTokenResponse, error)
 	// Makes a VM's access token void.
 	DiscardVmAccessToken(ctx context.Context, in *DiscardVmAccessTokenRequest, opts ...grpc.CallOption) (*DiscardVmAccessTokenResponse, error)
@@ -121,7 +121,7 @@ func (c *identityServiceClient) GetPublicKey(ctx context.Context, in *GetPublicK
 //
 // IdentityService gives access tokens to VMs, and VMs an identity.
 type IdentityServiceServer interface {
-	// Makes an access token for a VM. FAILED_PRECONDITION if there is one already.
+	// Makes an access token for a VM. ALREADY_EXISTS if there is one.
 	GetVmAccessToken(context.Context, *GetVmAccessTokenRequest) (*GetVmAccessTokenResponse, error)
 	// Makes a VM's access token void.
 	DiscardVmAccessToken(context.Context, *DiscardVmAccessTokenRequest) (*DiscardVmAccessTokenResponse, error)

@@ -1,0 +1,171 @@
+package identity
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/internal/atomicfile"
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/principal"
+	"github.com/hyperplane-project/hyperplane/internal/undo"
+)
+
+// File is what a VM proves itself with, in its folder: the certificates and the key, PEM, in one file so that they always match.
+const File = "identity.pem"
+
+// ReplaceVmCredentials implements IdentityService.
+func (s *Service) ReplaceVmCredentials(
+	ctx context.Context, req *hypervisorv1.ReplaceVmCredentialsRequest,
+) (*hypervisorv1.ReplaceVmCredentialsResponse, error) {
+	pair, err := tls.X509KeyPair(req.GetIdentityCertificate(), req.GetIdentityKey())
+	if err != nil {
+		return nil, fault.As(fault.InvalidArgument, err, "identity_certificate, identity_key")
+	}
+	if err := s.checkCertificate(ctx, "identity_certificate", pair.Leaf); err != nil {
+		return nil, err
+	}
+	content, err := encode(pair)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(content)
+	err = s.change(ctx, req.GetVm(), pair.Leaf.Subject.CommonName, timestamppb.New(pair.Leaf.NotAfter),
+		func(path string) error { return atomicfile.Write(path, content) })
+	if err != nil {
+		return nil, err
+	}
+	return &hypervisorv1.ReplaceVmCredentialsResponse{}, nil
+}
+
+// ReplaceVmIdentity implements IdentityService.
+func (s *Service) ReplaceVmIdentity(
+	ctx context.Context, req *hypervisorv1.ReplaceVmIdentityRequest,
+) (*hypervisorv1.ReplaceVmIdentityResponse, error) {
+	if len(req.GetIdentityRequestorCertificate()) > 0 {
+		return nil, s.requestIdentity(ctx, req.GetIdentityRequestorCertificate())
+	}
+	if err := s.change(ctx, req.GetVm(), "", nil, remove); err != nil {
+		return nil, err
+	}
+	return &hypervisorv1.ReplaceVmIdentityResponse{}, nil
+}
+
+// requestIdentity checks whether an identity could be requested, and refuses: the providers' protocol is not spoken yet.
+func (s *Service) requestIdentity(ctx context.Context, text []byte) error {
+	const field = "identity_requestor_certificate"
+	if s.Provider == "" {
+		return fault.New(fault.FailedPrecondition, "%s: this host has no identity provider; set identity_provider in its configuration", field)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return fault.New(fault.InvalidArgument, "%s: is no PEM", field)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fault.As(fault.InvalidArgument, err, "%s", field)
+	}
+	if err := s.checkCertificate(ctx, field, cert); err != nil {
+		return err
+	}
+	switch ours, err := s.Key.Is(cert.PublicKey); {
+	case err != nil:
+		return err
+	case !ours:
+		return fault.New(fault.InvalidArgument, "%s: is for another key; request one for the key that GetPublicKey returns", field)
+	}
+	return fault.New(fault.Unimplemented,
+		"%s: requesting identities from %s is not available on this host yet; use ReplaceVmCredentials", field, s.Provider)
+}
+
+// checkCertificate refuses a certificate that is no identity for a VM.
+func (s *Service) checkCertificate(ctx context.Context, field string, cert *x509.Certificate) error {
+	name := cert.Subject.CommonName
+	if name == "" {
+		return fault.New(fault.InvalidArgument, "%s: has no common name, so it names nobody", field)
+	}
+	if name == principal.CallerFrom(ctx).Name {
+		return fault.New(fault.PermissionDenied, "%s: is for %q, who makes this call; nobody may give his own identity to a VM", field, name)
+	}
+	if !s.Now().Before(cert.NotAfter) {
+		return fault.New(fault.InvalidArgument, "%s: of %q expired at %s", field, name, cert.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// encode returns a pair as PEM.
+func encode(pair tls.Certificate) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		return nil, fault.As(fault.InvalidArgument, err, "identity_key")
+	}
+	defer clear(der)
+	var content []byte
+	for _, c := range pair.Certificate {
+		content = append(content, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})...)
+	}
+	return append(content, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...), nil
+}
+
+// change changes a VM's file and what its record says of it: both or none.
+func (s *Service) change(ctx context.Context, vm, name string, expires *timestamppb.Timestamp, file func(path string) error) error {
+	record, release, err := s.Operations.Acquire(ctx, vm)
+	if err != nil {
+		return err
+	}
+	defer release()
+	uuid := record.GetVmInfo().GetUuid()
+	dir, err := s.Operations.Directory(uuid)
+	if err != nil {
+		return err
+	}
+	var u undo.Stack
+	path := filepath.Join(dir, File)
+	before, err := os.ReadFile(path)
+	defer clear(before)
+	switch {
+	case err == nil:
+		u.Add(func(context.Context) error { return atomicfile.Write(path, before) })
+	case errors.Is(err, fs.ErrNotExist):
+		u.Add(func(context.Context) error { return remove(path) })
+	default:
+		return fault.Wrap(err, "vm %q: identity", vm)
+	}
+	if err = file(path); err == nil {
+		_, err = s.Operations.Change(ctx, uuid, func(r *hypervisorv1.LocalVmInfo) error {
+			r.VmInfo.IdentityName, r.VmInfo.IdentityExpires = name, expires
+			return nil
+		})
+	}
+	if err != nil {
+		return fault.Wrap(errors.Join(err, u.Run(ctx)), "vm %q: identity", vm)
+	}
+	return nil
+}
+
+// Drop takes away a VM's credentials and its access token, for a VM that is no longer who it was. The caller holds its lock and changes its record.
+func (s *Service) Drop(_ context.Context, uuid string) error {
+	s.Tokens.Discard(uuid)
+	dir, err := s.Operations.Directory(uuid)
+	if err != nil {
+		return err
+	}
+	return fault.Wrap(remove(filepath.Join(dir, File)), "vm %s: identity", uuid)
+}
+
+// remove removes a file that may not exist.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(path))
+}
