@@ -1,4 +1,8 @@
 // Package deflate compresses single blocks with raw deflate (RFC 1951). It must not know an image format.
+//
+// A block is in memory as a whole and not large. An encoder made for that need not be a stream's: it finds matches with hash chains as zlib does, cuts
+// the result into deflate blocks where the statistics change, and so makes blocks about as small as zlib at the same level and more than twice as fast.
+// The fastest levels are github.com/klauspost/compress/flate's.
 package deflate
 
 import (
@@ -9,18 +13,24 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// DefaultLevel is the level used for 0: zlib's own default.
-const DefaultLevel = 6
+const (
+	// DefaultLevel is the level used for 0: zlib's own default.
+	DefaultLevel = 6
 
-// maxStored is the largest content of one stored block (RFC 1951, 3.2.4).
-const maxStored = 65535
+	// MaxWindow is the distance deflate's references can have at most, in bytes.
+	MaxWindow = 32 << 10
 
-// Compressor compresses one block at a time. It is used by one goroutine.
+	// maxStored is the largest content of one stored block (RFC 1951, 3.2.4).
+	maxStored = 65535
+)
+
+// Compressor compresses one block at a time. It is used by one goroutine. Its output depends on the block alone, not on those before.
 type Compressor struct {
-	level  int
-	window int           // 0 is the format's 32 KiB
-	w      *flate.Writer // made when it is first needed: it takes a MiB
-	buf    bytes.Buffer
+	level   int
+	window  int
+	encoder *encoder // made when it is first needed, like fast: both take about a MiB
+	fast    *flate.Writer
+	buf     bytes.Buffer // of fast
 }
 
 // NewCompressor makes a compressor of the given level: 1 (fastest) to 9, 0 for DefaultLevel.
@@ -31,14 +41,11 @@ func NewCompressor(level int) (*Compressor, error) {
 	if level < 1 || level > 9 {
 		return nil, fmt.Errorf("compression level %d is not between 1 and 9", level)
 	}
-	return &Compressor{level: level}, nil
+	return &Compressor{level: level, window: MaxWindow}, nil
 }
 
-// MaxWindow is the distance deflate's references can have at most, in bytes.
-const MaxWindow = 32 << 10
-
 // NewWindowCompressor makes a compressor whose streams refer back at most window bytes, a power of two from 512 to MaxWindow, for readers that keep
-// no more. Windows below MaxWindow have one level, about DefaultLevel: level must be 0.
+// no more. Windows below MaxWindow have one level, DefaultLevel: level must be 0.
 func NewWindowCompressor(level, window int) (*Compressor, error) {
 	switch {
 	case window == MaxWindow:
@@ -48,38 +55,47 @@ func NewWindowCompressor(level, window int) (*Compressor, error) {
 	case level != 0:
 		return nil, fmt.Errorf("with a deflate window of %d there is no compression level to choose", window)
 	}
-	return &Compressor{window: window}, nil
+	return &Compressor{level: DefaultLevel, window: window}, nil
 }
 
 // Append appends a complete deflate stream of p to dst. The stream is never longer than StoredSize(len(p)): content that does not compress
 // is stored.
 func (c *Compressor) Append(dst, p []byte) ([]byte, error) {
-	if err := c.reset(); err != nil {
+	if c.level <= fastLevel {
+		return c.appendFast(dst, p)
+	}
+	if c.encoder == nil {
+		c.encoder = newEncoder(c.level, c.window)
+	}
+	start := len(dst)
+	stream := c.encoder.append(dst, p)
+	if len(stream)-start > StoredSize(len(p)) {
+		return AppendStored(stream[:start], p), nil
+	}
+	return stream, nil
+}
+
+// appendFast is Append at a level where klauspost/compress is better.
+func (c *Compressor) appendFast(dst, p []byte) (_ []byte, err error) {
+	c.buf.Reset()
+	if c.fast == nil {
+		c.fast, err = flate.NewWriter(&c.buf, c.level)
+	} else {
+		c.fast.Reset(&c.buf)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if _, err := c.w.Write(p); err != nil {
+	if _, err := c.fast.Write(p); err != nil {
 		return nil, err
 	}
-	if err := c.w.Close(); err != nil {
+	if err := c.fast.Close(); err != nil {
 		return nil, err
 	}
 	if c.buf.Len() > StoredSize(len(p)) {
 		return AppendStored(dst, p), nil
 	}
 	return append(dst, c.buf.Bytes()...), nil
-}
-
-func (c *Compressor) reset() (err error) {
-	c.buf.Reset()
-	switch {
-	case c.w != nil:
-		c.w.Reset(&c.buf)
-	case c.window != 0:
-		c.w, err = flate.NewWriterWindow(&c.buf, c.window)
-	default:
-		c.w, err = flate.NewWriter(&c.buf, c.level)
-	}
-	return err
 }
 
 // StoredSize is the size of a stream that stores n bytes.
