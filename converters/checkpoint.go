@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"os"
 	"time"
 
 	"github.com/hyperplane-project/hyperplane/converters/internal/checkpoint"
@@ -48,7 +47,7 @@ func (c *conversion) openCheckpoint(dst Target) (err error) {
 		ClusterSize: dst.ClusterSize, Level: dst.Level, Window: dst.Window, ContentID: dst.ContentID, Hash: c.hash != nil,
 	}
 	if dst.Backing != nil {
-		k.Backing = dst.Backing.Format + ":" + dst.Backing.Name
+		k.Backing = dst.Backing.Format + ":" + dst.Backing.Name + ":" + dst.Backing.Identity
 	}
 	key, err := json.Marshal(k)
 	if err != nil {
@@ -86,25 +85,27 @@ func (c *conversion) noteResumed(records iter.Seq2[engine.Record, error]) iter.S
 // identityBytes is how much of the beginning of a file goes into its identity.
 const identityBytes = 64 << 10
 
-// FileIdentity describes the file at path by its size, its time of change and its beginning.
-func FileIdentity(path string) (id string, err error) {
-	f, err := os.Open(path)
+// FileIdentity describes the disk that o chooses in the file at path: by the file's size, time of change and beginning, and by what was chosen. Other
+// files that an image names are not looked at.
+func FileIdentity(path string, o OpenOptions) (id string, err error) {
+	f, err := openLocal(path)
 	if err != nil {
-		return "", fault.Wrap(err, "identify the source")
+		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	st, err := f.Stat()
+	st, err := f.OS().Stat()
 	if err != nil {
 		return "", fault.Wrap(err, "identify the source")
 	}
 	h := sha256.New()
-	if _, err := io.CopyN(h, f, identityBytes); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, identityBytes)); err != nil {
 		return "", fault.Wrap(err, "identify the source")
 	}
 	b, err := json.Marshal(struct {
-		Size, Time int64
-		Head       []byte
-	}{st.Size(), st.ModTime().UnixNano(), h.Sum(nil)})
+		Size, Time                         int64
+		Head                               []byte
+		Format, Snapshot, Member, SizeRule string
+	}{f.Size(), st.ModTime().UnixNano(), h.Sum(nil), o.Format, o.Snapshot, o.Member, string(o.SizeRule)})
 	return string(b), fault.Wrap(err, "identify the source")
 }
 

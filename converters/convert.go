@@ -47,6 +47,8 @@ type Backing struct {
 	Name, Format string
 	// Reader is its content. The caller closes it.
 	Reader image.Reader
+	// Identity says what the content is, for a copy that is to be taken up (FileIdentity).
+	Identity string
 }
 
 // Options says how to copy. The zero value uses all processors and has no limits.

@@ -58,11 +58,19 @@ func DiscardPartial(path string) error {
 		return ignore(err, fs.ErrNotExist)
 	}
 	for _, e := range entries {
-		own := strings.HasPrefix(e.Name(), "."+name+".partial")
-		sibling := strings.HasPrefix(e.Name(), "."+stem+"-") && strings.HasSuffix(e.Name(), filepath.Ext(name)+".partial")
-		if own || sibling {
+		own := e.Name() == filepath.Base(PartialName(path)) || e.Name() == filepath.Base(checkpointName(path))
+		extent, named := strings.CutPrefix(e.Name(), "."+stem+"-")
+		if own || named && isExtent(strings.TrimSuffix(extent, filepath.Ext(name)+".partial")) {
 			err = errors.Join(err, ignore(os.Remove(filepath.Join(dir, e.Name())), fs.ErrNotExist))
 		}
 	}
 	return fault.Wrap(err, "leftover of an earlier run")
+}
+
+// isExtent reports whether a name ends as those of an image's other files do: flat, s001, f001. Anything else may be the file of another copy.
+func isExtent(s string) bool {
+	if s == "flat" {
+		return true
+	}
+	return len(s) >= 4 && (s[0] == 's' || s[0] == 'f') && strings.Trim(s[1:], "0123456789") == ""
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hyperplane-project/hyperplane/converters"
 	"github.com/hyperplane-project/hyperplane/converters/all"
 	"github.com/hyperplane-project/hyperplane/converters/image"
@@ -142,5 +144,46 @@ func TestResumeFiles(t *testing.T) {
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "half" {
 		t.Errorf("the file holds %q: %v", b, err)
+	}
+}
+
+// TestFileIdentity tells disks apart that lie in one file, and does not wait for a pipe.
+func TestFileIdentity(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, pipe := filepath.Join(dir, "file"), filepath.Join(dir, "pipe")
+	if err := errors.Join(os.WriteFile(path, []byte("content"), 0o600), unix.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, o := range []image.OpenOptions{{}, {Snapshot: "a"}, {Snapshot: "b"}, {Member: "a"}, {SizeRule: image.SizeByCurrent}} {
+		id, err := converters.FileIdentity(path, converters.OpenOptions{OpenOptions: o})
+		if err != nil || seen[id] {
+			t.Errorf("%+v: identity %s, %v", o, id, err)
+		}
+		seen[id] = true
+	}
+	if _, err := converters.FileIdentity(pipe, converters.OpenOptions{}); err == nil {
+		t.Error("a pipe has an identity")
+	}
+}
+
+// TestDiscardPartial removes what belongs to one target, and nothing of a target with a similar name.
+func TestDiscardPartial(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	own := []string{".vm.vmdk.partial", ".vm.vmdk.partial.checkpoint", ".vm-s001.vmdk.partial", ".vm-flat.vmdk.partial"}
+	others := []string{".vm-data.vmdk.partial", ".vm-2.vmdk.partial.checkpoint", ".vm.vmdk.partial-123", "vm.vmdk"}
+	for _, name := range append(own, others...) {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := converters.DiscardPartial(filepath.Join(dir, "vm.vmdk")); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != len(others) {
+		t.Errorf("%v is left, want %v: %v", left, others, err)
 	}
 }

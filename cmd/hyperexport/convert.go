@@ -111,11 +111,16 @@ func (x *conversion) openBacking(ctx context.Context) (func() error, error) {
 	if same, err := sameFolder(c.Backing, c.Target); err != nil || !same {
 		return nil, errors.Join(err, fault.New(fault.InvalidArgument, "--backing: %s is not in the folder of %s, where it is looked for later", c.Backing, c.Target))
 	}
-	r, err := x.formats.Open(ctx, c.Backing, converters.OpenOptions{Format: c.BackingFormat, SameFolder: c.Source.SameFolder})
+	o := converters.OpenOptions{Format: c.BackingFormat, SameFolder: c.Source.SameFolder}
+	id, err := converters.FileIdentity(c.Backing, o)
 	if err != nil {
 		return nil, fault.Wrap(err, "--backing")
 	}
-	x.target.Backing = &converters.Backing{Name: filepath.Base(c.Backing), Format: r.Info().Format, Reader: r}
+	r, err := x.formats.Open(ctx, c.Backing, o)
+	if err != nil {
+		return nil, fault.Wrap(err, "--backing")
+	}
+	x.target.Backing = &converters.Backing{Name: filepath.Base(c.Backing), Format: r.Info().Format, Reader: r, Identity: id}
 	return r.Close, nil
 }
 
@@ -146,7 +151,7 @@ func (x *conversion) toFile(ctx context.Context) (err error) {
 		if x.source.Reader == nil {
 			return fault.New(fault.InvalidArgument, "--resume: standard input cannot be taken up")
 		}
-		if id, err = converters.FileIdentity(x.request.Source.Path); err != nil {
+		if id, err = converters.FileIdentity(x.request.Source.Path, openOptions(x.request.Source)); err != nil {
 			return err
 		}
 	}

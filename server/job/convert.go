@@ -67,14 +67,15 @@ func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec)
 			err = errors.Join(err, converters.DiscardPartial(spec.GetTargetPath()))
 		}
 	}()
-	id, err := converters.FileIdentity(spec.GetSourcePath())
+	o := converters.OpenOptions{
+		Format: spec.GetSourceFormat(), SameFolder: spec.GetSameFolderReferences(),
+		OpenOptions: image.OpenOptions{Snapshot: spec.GetSnapshot(), Member: spec.GetMember()},
+	}
+	id, err := converters.FileIdentity(spec.GetSourcePath(), o)
 	if err != nil {
 		return nil, err
 	}
-	src, err := c.Formats.Open(ctx, spec.GetSourcePath(), converters.OpenOptions{
-		Format: spec.GetSourceFormat(), SameFolder: spec.GetSameFolderReferences(),
-		OpenOptions: image.OpenOptions{Snapshot: spec.GetSnapshot(), Member: spec.GetMember()},
-	})
+	src, err := c.Formats.Open(ctx, spec.GetSourcePath(), o)
 	if err != nil {
 		return nil, err
 	}
@@ -84,12 +85,16 @@ func (c *Converts) run(ctx context.Context, t *Task, spec *exportv1.ConvertSpec)
 	}
 	target := convertTarget(spec)
 	if spec.GetBackingPath() != "" {
+		backingID, err := converters.FileIdentity(spec.GetBackingPath(), converters.OpenOptions{})
+		if err != nil {
+			return nil, err
+		}
 		backing, err := c.Formats.Open(ctx, spec.GetBackingPath(), converters.OpenOptions{SameFolder: spec.GetSameFolderReferences()})
 		if err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, backing.Close()) }()
-		target.Backing = &converters.Backing{Name: filepath.Base(spec.GetBackingPath()), Format: backing.Info().Format, Reader: backing}
+		target.Backing = &converters.Backing{Name: filepath.Base(spec.GetBackingPath()), Format: backing.Info().Format, Reader: backing, Identity: backingID}
 	}
 	result, err := c.Formats.ConvertFile(ctx, converters.Source{Reader: src}, spec.GetTargetPath(), id, target, converters.Options{
 		SHA256: true, MaxRatio: maxRatio, MaxVirtualSize: maxVirtualSize, MaxOutput: int64(spec.GetMaxOutputBytes()),
