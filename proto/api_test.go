@@ -17,7 +17,7 @@ import (
 	optionsv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/options/v1"
 )
 
-// hypervisorMethods is how many methods Dominator's hypervisor and its checklist have together.
+// hypervisorMethods is how many methods Dominator's hypervisor and its checklist have together. The store of images is our own.
 const hypervisorMethods = 81
 
 func methods() []protoreflect.MethodDescriptor {
@@ -45,7 +45,7 @@ func TestEveryMethodSaysItsFacts(t *testing.T) {
 	t.Parallel()
 	routes, srpc, count := map[string]string{}, map[string]bool{}, 0
 	for _, m := range methods() {
-		if m.ParentFile().Package() == "hyperplane.hypervisor.v1" {
+		if m.ParentFile().Package() == "hyperplane.hypervisor.v1" && m.Parent().Name() != "LocalImageService" {
 			count++
 		}
 		r := rulesOf(m)

@@ -164,6 +164,7 @@ func (s *services) register(r grpc.ServiceRegistrar, h *health.Server) {
 	hypervisorv1.RegisterVmTransferServiceServer(r, hypervisorv1.UnimplementedVmTransferServiceServer{})
 	hypervisorv1.RegisterVolumeServiceServer(r, s.volumes)
 	hypervisorv1.RegisterImageServiceServer(r, hypervisorv1.UnimplementedImageServiceServer{})
+	hypervisorv1.RegisterLocalImageServiceServer(r, hypervisorv1.UnimplementedLocalImageServiceServer{})
 	hypervisorv1.RegisterSnapshotServiceServer(r, s.snapshot)
 	hypervisorv1.RegisterUserDataServiceServer(r, s.userData)
 	hypervisorv1.RegisterIdentityServiceServer(r, s.identity)
@@ -192,6 +193,7 @@ func (s *services) descriptors() []protoreflect.ServiceDescriptor {
 		hypervisorv1.File_hyperplane_hypervisor_v1_vm_transfer_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_volume_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_image_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_local_image_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_snapshot_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_user_data_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_identity_service_proto,

@@ -55,6 +55,8 @@ type Spec struct {
 	// Kernel, Initrd and CommandLine boot a kernel directly; empty = boot from the first disk.
 	Kernel, Initrd, CommandLine string
 	Watchdog                    Watchdog
+	// NetBoot has the firmware try the first network card before the first disk.
+	NetBoot bool
 }
 
 // Arch is a processor architecture.
@@ -129,6 +131,8 @@ type Disk struct {
 	Format   DiskFormat
 	Bus      DiskBus
 	ReadOnly bool
+	// CDROM shows the disk as a read-only CD, whatever Bus says: on the board's SATA or IDE controller, or SCSI where it has neither. It must not be the first.
+	CDROM bool
 }
 
 // NIC is a network card, connected to a bridge that exists or to a Network of this driver.
@@ -173,6 +177,8 @@ type Network struct {
 	DNS []netip.Addr
 	// Isolated networks are not routed or translated by the host.
 	Isolated bool
+	// NoDHCP networks have no DHCP server and no name server of the virtualisation service: the caller serves them. SetLeases is then FailedPrecondition.
+	NoDHCP bool
 }
 
 // Lease binds an address to a network card in a network's DHCP server.
@@ -233,6 +239,9 @@ type Driver interface {
 	OpenSerial(ctx context.Context, uuid string, takeover bool) (io.ReadWriteCloser, error)
 	// OpenDisplay connects to the VNC server of a Running machine with ConsoleVNC: RFB bytes both ways.
 	OpenDisplay(ctx context.Context, uuid string) (io.ReadWriteCloser, error)
+
+	LiveDisks
+	Monitor
 
 	// EnsureNetwork makes a network, or changes it to this shape, and starts it. It survives a restart of the driver.
 	// FailedPrecondition if it would change while machines are connected, AlreadyExists if the bridge belongs to another network.

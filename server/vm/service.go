@@ -21,6 +21,11 @@ type Network interface {
 	Attach(ctx context.Context, subnetID string) (hypervisor.NIC, error)
 	// Restore marks the addresses of VMs as in use, with the VMs' host names, also those that are in use already.
 	Restore(vms []*hypervisorv1.VmInfo)
+	// Lease says whether the DHCP server answers a VM's network cards; it does unless told otherwise.
+	Lease(uuid string, give bool)
+	// Acknowledged returns a channel that is closed once the DHCP server has, from now on, acknowledged the VM's primary address. stop must be called.
+	// Unimplemented where the DHCP server is not ours.
+	Acknowledged(uuid string) (done <-chan struct{}, stop func(), err error)
 }
 
 // VolumeSpec is the wish for a volume's file.
