@@ -47,6 +47,9 @@ func newGateway(ctx context.Context, cc grpc.ClientConnInterface) (*runtime.Serv
 			return hypervisorv1.RegisterImageServiceHandlerClient(ctx, mux, hypervisorv1.NewImageServiceClient(cc))
 		},
 		func() error {
+			return hypervisorv1.RegisterLocalImageServiceHandlerClient(ctx, mux, hypervisorv1.NewLocalImageServiceClient(cc))
+		},
+		func() error {
 			return hypervisorv1.RegisterSnapshotServiceHandlerClient(ctx, mux, hypervisorv1.NewSnapshotServiceClient(cc))
 		},
 		func() error {
