@@ -150,8 +150,11 @@ func TestBrokenCreationsLeaveNothing(t *testing.T) {
 		"too much memory":    {func(s *hypervisorv1.CreateVmSpec) { s.VmInfo.MemoryInMib, s.DoNotStart = 1<<20, false }, nil, codes.ResourceExhausted, "memory"},
 		"markup in the name": {func(s *hypervisorv1.CreateVmSpec) { s.VmInfo.Hostname = `<a>&"` }, nil, codes.InvalidArgument, "hostname"},
 		"set by the host":    {func(s *hypervisorv1.CreateVmSpec) { s.VmInfo.Uuid = "x" }, nil, codes.InvalidArgument, "uuid"},
-		"not built":          {func(s *hypervisorv1.CreateVmSpec) { s.EnableNetboot = true }, nil, codes.Unimplemented, "enable_netboot"},
-		"image by name":      {func(s *hypervisorv1.CreateVmSpec) { s.VmInfo.ImageName = "debian" }, nil, codes.Unimplemented, "image_name"},
+		"not built":          {func(s *hypervisorv1.CreateVmSpec) { s.VmInfo.ExtraKernelOptions = "quiet" }, nil, codes.Unimplemented, "extra_kernel_options"},
+		"too much user data": {func(s *hypervisorv1.CreateVmSpec) { s.UserDataSize = 17 << 20 }, nil, codes.InvalidArgument, "user_data_size"},
+		"no such storage":    {func(s *hypervisorv1.CreateVmSpec) { s.StorageIndices = []uint32{7} }, nil, codes.InvalidArgument, "storage_indices"},
+		"no key":             {func(s *hypervisorv1.CreateVmSpec) { s.IdentityCertificate = []byte("x") }, nil, codes.InvalidArgument, "identity_certificate"},
+		"image too long":     {func(s *hypervisorv1.CreateVmSpec) { s.ImageDataSize = 512 }, make([]byte, 1024), codes.InvalidArgument, "image_data"},
 		"unknown subnet":     {func(s *hypervisorv1.CreateVmSpec) { s.VmInfo.SubnetId = "x" }, nil, codes.NotFound, "subnet"},
 		"bad image":          {func(s *hypervisorv1.CreateVmSpec) { s.ImageDataSize = 1024 }, append([]byte("QFI\xfb"), make([]byte, 1020)...), codes.Unknown, ""},
 		"many tags": {func(s *hypervisorv1.CreateVmSpec) {

@@ -83,7 +83,8 @@ func New(ctx context.Context, cfg config.Config, d Deps) (*Server, error) {
 }
 
 func (s *Server) openState(ctx context.Context) error {
-	for _, dir := range []string{s.cfg.StateDir, s.cfg.VolumeDir, s.cfg.ImageDir, filepath.Join(s.cfg.VolumeDir, stageName)} {
+	dirs := append([]string{s.cfg.StateDir, s.cfg.ImageDir, s.cfg.ImageStoreDir, filepath.Join(s.cfg.VolumeDir, stageName)}, volumeDirectories(s.cfg)...)
+	for _, dir := range dirs {
 		if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // the virtualiser may run as another user; secrets lie in closed files and folders
 			return fault.Wrap(err, "state directory")
 		}

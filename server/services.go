@@ -70,24 +70,25 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 	if err != nil {
 		return nil, err
 	}
-	files := &volume.Maker{Dir: cfg.VolumeDir, ImageDir: cfg.ImageDir, Formats: d.Formats, Fetch: volume.NewHTTPFetcher()}
+	files := &volume.Maker{Dir: cfg.VolumeDir, MoreDirs: cfg.MoreVolumeDirs, ImageDir: cfg.ImageDir, Formats: d.Formats, Fetch: volume.NewHTTPFetcher()}
+	s.userData = &userdata.Service{VMs: s.registry}
+	s.identity = &identity.Service{
+		VMs: s.registry, Tokens: identity.NewTokens(d.Now), Provider: cfg.IdentityProvider, Now: d.Now,
+		Key: &identity.HostKey{Path: filepath.Join(cfg.StateDir, "pki", "host.key")},
+	}
 	s.vms = vm.New(vm.Deps{
 		Log: d.Log, Driver: d.Driver, Registry: s.registry, Network: s.network, Now: d.Now, NewUUID: d.NewUUID,
 		Volumes: files, Disabled: disabled.Disabled,
-		DropIdentity: func(ctx context.Context, uuid string) error { return s.identity.Drop(ctx, uuid) },
+		Identity: s.identity, UserData: s.userData,
 	})
+	s.identity.Operations, s.userData.Operations = s.vms, s.vms
 	s.console = &console.Service{VMs: s.registry, Driver: d.Driver}
 	s.monitor = &monitor.Service{
 		Feed: f, Now: d.Now, Draining: draining, VMs: s.registry, Machines: d.Driver, Folders: s.vms, LogDir: cfg.Hypervisor.LogDir,
 		Dial: new(net.Dialer).DialContext,
 	}
-	s.volumes = &vmvolume.Service{VMs: s.registry, Operations: s.vms, Files: files, Directories: []string{cfg.VolumeDir}}
+	s.volumes = &vmvolume.Service{VMs: s.registry, Operations: s.vms, Files: files, Directories: volumeDirectories(cfg)}
 	s.snapshot = &snapshot.Service{Operations: s.vms, Files: files}
-	s.userData = &userdata.Service{VMs: s.registry, Operations: s.vms}
-	s.identity = &identity.Service{
-		VMs: s.registry, Operations: s.vms, Tokens: identity.NewTokens(d.Now), Provider: cfg.IdentityProvider, Now: d.Now,
-		Key: &identity.HostKey{Path: filepath.Join(cfg.StateDir, "pki", "host.key")},
-	}
 	if err := s.newHost(cfg, d, f, disabled); err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ func (s *services) newHost(cfg config.Config, d Deps, f *feed.Feed, disabled *ho
 		return err
 	}
 	s.host = &host.Service{
-		Log: d.Log, Driver: d.Driver, Meter: s.vms, Feed: f, VolumeDirectories: []string{cfg.VolumeDir},
+		Log: d.Log, Driver: d.Driver, Meter: s.vms, Feed: f, VolumeDirectories: volumeDirectories(cfg),
 		Switch: disabled, Owners: new(host.Owners), Cookie: cookie, VMs: s.registry, Operations: s.vms,
 		PowerOffCommand: cfg.PowerOffCommand, Programs: procexec.Runner{Log: d.Log},
 	}
@@ -147,6 +148,11 @@ func (s *services) newJobs(ctx context.Context, cfg config.Config, d Deps, st st
 func defaultFormat(name string) exportv1.DiskFormat {
 	f, _ := enumtext.Parse[exportv1.DiskFormat](name)
 	return f
+}
+
+// volumeDirectories are the directories of all storage devices, by their indices.
+func volumeDirectories(cfg config.Config) []string {
+	return append([]string{cfg.VolumeDir}, cfg.MoreVolumeDirs...)
 }
 
 func subnets(cfg config.Config) []network.Subnet {

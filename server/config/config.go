@@ -69,6 +69,10 @@ type Config struct {
 	// VolumeDir holds the VMs' volumes (default: below the state directory), ImageDir the images that file URLs may name.
 	VolumeDir string `yaml:"volume_dir"`
 	ImageDir  string `yaml:"image_dir"`
+	// MoreVolumeDirs hold volumes too, each on a storage device of its own: storage index 1 and so on.
+	MoreVolumeDirs []string `yaml:"more_volume_dirs"`
+	// ImageStoreDir holds the images that the host has by name (default: below the state directory).
+	ImageStoreDir string `yaml:"image_store_dir"`
 
 	// JobConcurrency is how many jobs run at once, DownloadWorkers how many disks one job reads at once (0 = the provider's default).
 	JobConcurrency  int    `yaml:"job_concurrency"`
@@ -206,6 +210,12 @@ func (c *Config) Validate() error {
 	if c.ImageDir == "" {
 		c.ImageDir = filepath.Join(c.StateDir, "images")
 	}
+	if c.ImageStoreDir == "" {
+		c.ImageStoreDir = filepath.Join(c.StateDir, "image-store")
+	}
+	if err := c.checkDirectories(); err != nil {
+		return err
+	}
 	for key, check := range map[string]struct {
 		value   string
 		allowed []string
@@ -230,6 +240,18 @@ func (c *Config) Validate() error {
 		c.PowerOffCommand = []string{"systemctl", "poweroff"}
 	}
 	return checkProvider(c.IdentityProvider)
+}
+
+// checkDirectories refuses relative paths, and one directory for two storage devices.
+func (c *Config) checkDirectories() error {
+	seen := make(map[string]bool)
+	for _, dir := range append([]string{c.VolumeDir, c.ImageDir, c.ImageStoreDir}, c.MoreVolumeDirs...) {
+		if dir = filepath.Clean(dir); !filepath.IsAbs(dir) || seen[dir] {
+			return fault.New(fault.InvalidArgument, "volume_dir, more_volume_dirs, image_dir, image_store_dir: %q is not an absolute path, or is given twice", dir)
+		}
+		seen[dir] = true
+	}
+	return nil
 }
 
 func checkProvider(address string) error {

@@ -27,11 +27,8 @@ const File = "identity.pem"
 func (s *Service) ReplaceVmCredentials(
 	ctx context.Context, req *hypervisorv1.ReplaceVmCredentialsRequest,
 ) (*hypervisorv1.ReplaceVmCredentialsResponse, error) {
-	pair, err := tls.X509KeyPair(req.GetIdentityCertificate(), req.GetIdentityKey())
+	pair, err := s.parse(ctx, req.GetIdentityCertificate(), req.GetIdentityKey())
 	if err != nil {
-		return nil, fault.As(fault.InvalidArgument, err, "identity_certificate, identity_key")
-	}
-	if err := s.checkCertificate(ctx, "identity_certificate", pair.Leaf); err != nil {
 		return nil, err
 	}
 	content, err := encode(pair)
@@ -45,6 +42,39 @@ func (s *Service) ReplaceVmCredentials(
 		return nil, err
 	}
 	return &hypervisorv1.ReplaceVmCredentialsResponse{}, nil
+}
+
+// parse checks credentials for a VM.
+func (s *Service) parse(ctx context.Context, certificate, key []byte) (tls.Certificate, error) {
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return pair, fault.As(fault.InvalidArgument, err, "identity_certificate, identity_key")
+	}
+	return pair, s.checkCertificate(ctx, "identity_certificate", pair.Leaf)
+}
+
+// Check says what is wrong with credentials for a VM.
+func (s *Service) Check(ctx context.Context, certificate, key []byte) error {
+	_, err := s.parse(ctx, certificate, key)
+	return err
+}
+
+// Install gives a VM that is being created its credentials and returns whose they are and until when. The caller holds its lock and changes its record.
+func (s *Service) Install(ctx context.Context, uuid string, certificate, key []byte) (string, *timestamppb.Timestamp, error) {
+	pair, err := s.parse(ctx, certificate, key)
+	if err != nil {
+		return "", nil, err
+	}
+	content, err := encode(pair)
+	if err != nil {
+		return "", nil, err
+	}
+	defer clear(content)
+	dir, err := s.Operations.Directory(uuid)
+	if err != nil {
+		return "", nil, err
+	}
+	return pair.Leaf.Subject.CommonName, timestamppb.New(pair.Leaf.NotAfter), atomicfile.Write(filepath.Join(dir, File), content)
 }
 
 // ReplaceVmIdentity implements IdentityService.

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -19,16 +15,6 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/principal"
 	"github.com/hyperplane-project/hyperplane/internal/undo"
 	"github.com/hyperplane-project/hyperplane/server/network"
-	"github.com/hyperplane-project/hyperplane/server/store"
-)
-
-const (
-	// requestPrefix is where the store keeps the requests that VMs were created by.
-	requestPrefix = "vm-requests/"
-	// creatingPrefix is where the store notes VMs whose creation has not ended, so that a daemon that was killed cleans up after itself.
-	creatingPrefix = "vm-creations/"
-	// progressEvery is how often progress is told at most.
-	progressEvery = 200 * time.Millisecond
 )
 
 // CreateVm implements VmService.
@@ -43,16 +29,21 @@ func (s *Service) CreateVm(stream grpc.BidiStreamingServer[hypervisorv1.CreateVm
 	if first.GetSpec() == nil {
 		return fault.New(fault.InvalidArgument, "spec: must be in the first message")
 	}
-	image := &imageReader{recv: stream.Recv}
 	c := creation{
-		Service: s, spec: first.GetSpec(), caller: principal.CallerFrom(stream.Context()), image: image,
+		Service: s, spec: first.GetSpec(), caller: principal.CallerFrom(stream.Context()), upload: &upload{recv: stream.Recv},
 		tell: throttled(s.Now, stream.Send),
 	}
+	defer c.lease.stop()
 	info, err := c.run(stream.Context())
 	if err != nil {
 		return err
 	}
-	return stream.Send(&hypervisorv1.CreateVmResponse{Final: true, IpAddress: info.GetAddress().GetIpAddress(), VmInfo: info})
+	// Like the caller, the VM's lock does not wait for the guest.
+	timedOut, err := c.lease.wait(stream.Context())
+	if err != nil {
+		return err
+	}
+	return stream.Send(&hypervisorv1.CreateVmResponse{Final: true, IpAddress: info.GetAddress().GetIpAddress(), VmInfo: info, DhcpTimedOut: timedOut})
 }
 
 // CreateVmAsync implements VmService.
@@ -105,10 +96,13 @@ type creation struct {
 	*Service
 	spec   *hypervisorv1.CreateVmSpec
 	caller principal.Caller
-	image  *imageReader // the client's bytes; nil if there are none
-	uuid   string       // the VM's UUID; empty = a random one
-	adopt  []string     // files of finished volumes
+	upload *upload  // the client's bytes; nil if there are none
+	uuid   string   // the VM's UUID; empty = a random one
+	adopt  []string // files of finished volumes
 	tell   func(*hypervisorv1.CreateVmResponse) error
+	lease  lease // what the caller waits for after the start
+	// userData came between the image and the secondary volumes.
+	userData []byte
 }
 
 // run makes the VM, or leaves nothing of it.
@@ -132,7 +126,7 @@ func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func
 	if err := c.enabled(); err != nil {
 		return nil, nil, err
 	}
-	if err := checkSpec(c.spec); err != nil {
+	if err := c.check(ctx); err != nil {
 		return nil, nil, err
 	}
 	if err := checkPriority(c.spec.GetVmInfo().GetCpuPriority(), c.caller); err != nil {
@@ -173,6 +167,31 @@ func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func
 	return record, unlock, nil
 }
 
+// check refuses what can be seen to be wrong before anything is done.
+func (c *creation) check(ctx context.Context) error {
+	if err := checkSpec(c.spec); err != nil {
+		return err
+	}
+	for i, index := range c.spec.GetStorageIndices() {
+		if n := c.Volumes.Storages(); int(index) >= n {
+			return fault.New(fault.InvalidArgument, "storage_indices[%d]: %d; this host has %d storage devices, from 0: see ListVolumeDirectories", i, index, n)
+		}
+	}
+	if c.Guests == nil && (len(c.spec.GetOverlayDirectories())+len(c.spec.GetOverlayFiles()) > 0 || makesFilesystems(c.spec)) {
+		return fault.New(fault.Unimplemented, "overlay_files, secondary_volumes_init: this host does not change the file systems of volumes")
+	}
+	if c.UserData == nil && c.spec.GetUserDataSize() > 0 {
+		return fault.New(fault.Unimplemented, "user_data_size: this host keeps no user data")
+	}
+	if len(c.spec.GetIdentityCertificate())+len(c.spec.GetIdentityKey()) == 0 {
+		return nil
+	}
+	if c.Identity == nil {
+		return fault.New(fault.Unimplemented, "identity_certificate: this host keeps no identities of VMs")
+	}
+	return c.Identity.Check(ctx, c.spec.GetIdentityCertificate(), c.spec.GetIdentityKey())
+}
+
 func (c *creation) allocate(info *hypervisorv1.VmInfo) error {
 	if len(info.GetSecondaryAddresses()) > len(info.GetSecondarySubnetIds()) {
 		return fault.New(fault.InvalidArgument, "vm_info.secondary_addresses: %d addresses for %d secondary_subnet_ids",
@@ -208,20 +227,12 @@ func (c *creation) fill(ctx context.Context, record *hypervisorv1.LocalVmInfo) (
 	}
 	record, err = c.registry.Change(ctx, uuid, func(r *hypervisorv1.LocalVmInfo) error {
 		r.VmInfo.Volumes, r.VolumeLocations = volumes, places
-		return nil
+		return c.furnish(ctx, r.GetVmInfo())
 	})
 	if err != nil {
 		return nil, err
 	}
-	if c.spec.GetDoNotStart() {
-		_, err = c.setState(ctx, uuid, hypervisorv1.State_STATE_STOPPED, "")
-	} else {
-		if err := c.tell(&hypervisorv1.CreateVmResponse{ProgressMessage: "starting VM " + record.GetVmInfo().GetAddress().GetIpAddress()}); err != nil {
-			return nil, err
-		}
-		err = c.detached(ctx, func(ctx context.Context) error { return c.start(ctx, uuid) })
-	}
-	if err != nil {
+	if err := c.begin(ctx, record.GetVmInfo()); err != nil {
 		return nil, err
 	}
 	request := c.spec
@@ -234,168 +245,40 @@ func (c *creation) fill(ctx context.Context, record *hypervisorv1.LocalVmInfo) (
 	return c.registry.Info(uuid)
 }
 
-// volumes makes the root volume and the others.
-func (c *creation) volumes(ctx context.Context, info *hypervisorv1.VmInfo) ([]*hypervisorv1.Volume, []*hypervisorv1.LocalVolume, error) {
-	dir, err := c.Volumes.Directory(info.GetUuid())
-	if err != nil {
-		return nil, nil, err
-	}
-	wanted := info.GetVolumes()
-	if len(wanted) == 0 {
-		wanted = []*hypervisorv1.Volume{{}}
-	}
-	wanted = append(slices.Clone(wanted[:max(1, len(c.adopt))]), c.spec.GetSecondaryVolumes()...)
-	var volumes []*hypervisorv1.Volume
-	var places []*hypervisorv1.LocalVolume
-	for i, w := range wanted {
-		file := filepath.Join(dir, volumeFile(i))
-		size, err := c.volume(ctx, i, w, file)
-		if err != nil {
-			return nil, nil, fault.Wrap(err, "volume %d", i)
+// furnish puts what comes with the request, besides volumes, into the VM's folder.
+func (c *creation) furnish(ctx context.Context, info *hypervisorv1.VmInfo) error {
+	if len(c.userData) > 0 {
+		if err := c.UserData.Put(info.GetUuid(), c.userData); err != nil {
+			return fault.Wrap(err, "user data")
 		}
-		volumes = append(volumes, &hypervisorv1.Volume{Format: w.GetFormat(), Interface: w.GetInterface(), Size: size, VirtualSize: size})
-		places = append(places, &hypervisorv1.LocalVolume{DirectoryToCleanup: dir, Filename: file})
 	}
-	return volumes, places, nil
-}
-
-func volumeFile(i int) string {
-	if i == 0 {
-		return "root"
-	}
-	return "secondary-volume." + strconv.Itoa(i-1)
-}
-
-// volume makes one volume and returns its size.
-func (c *creation) volume(ctx context.Context, i int, w *hypervisorv1.Volume, file string) (uint64, error) {
-	v := VolumeSpec{File: file, Format: w.GetFormat(), Size: w.GetSize()}
-	if i < len(c.adopt) {
-		return c.Volumes.Adopt(ctx, c.adopt[i], v)
-	}
-	if i > 0 {
-		return v.Size, c.Volumes.Empty(ctx, v)
-	}
-	v.MinimumFree, v.RoundupPower = c.spec.GetMinimumFreeBytes(), c.spec.GetRoundupPower()
-	v.Progress = func(done, total uint64) {
-		_ = c.tell(&hypervisorv1.CreateVmResponse{ProgressMessage: "getting image", BytesDone: done, BytesTotal: total}) // a client that has gone ends ctx
-	}
-	switch {
-	case c.spec.GetImageDataSize() > 0 && c.image != nil:
-		return c.Volumes.FromReader(ctx, c.image, c.spec.GetImageDataSize(), v)
-	case c.spec.GetVmInfo().GetImageUrl() != "":
-		return c.Volumes.FromURL(ctx, c.spec.GetVmInfo().GetImageUrl(), v)
-	case v.MinimumFree > 0:
-		v.Size = roundUp(v.MinimumFree, v.RoundupPower)
-		return v.Size, c.Volumes.Empty(ctx, v)
-	default:
-		return 0, fault.New(fault.InvalidArgument, "no image: give vm_info.image_url, image_data_size with image_data, or minimum_free_bytes for an empty volume")
-	}
-}
-
-func roundUp(n, power uint64) uint64 {
-	unit := uint64(1) << power
-	return (n + unit - 1) / unit * unit
-}
-
-// note writes down that a creation has begun, created that it has ended well and by which request (nil = none that can be repeated), forget that
-// nothing is left of it.
-func (s *Service) note(ctx context.Context, uuid string) error {
-	_, err := s.registry.store.Update(ctx, func(w store.Writer) error { return w.Put(creatingPrefix+uuid, nil) })
-	return err
-}
-
-func (s *Service) created(ctx context.Context, uuid string, spec *hypervisorv1.CreateVmSpec) error {
-	if spec == nil {
-		return s.forget(ctx, uuid)
-	}
-	kept := proto.CloneOf(spec)
-	kept.IdentityKey = nil
-	raw, err := proto.Marshal(kept)
-	if err != nil {
-		return fault.As(fault.Internal, err, "vm %s: create request", uuid)
-	}
-	_, err = s.registry.store.Update(ctx, func(w store.Writer) error {
-		return errors.Join(w.Put(requestPrefix+uuid, raw), w.Delete(creatingPrefix+uuid))
-	})
-	return err
-}
-
-func (s *Service) forget(ctx context.Context, uuid string) error {
-	_, err := s.registry.store.Update(ctx, func(w store.Writer) error { return w.Delete(creatingPrefix + uuid) })
-	return err
-}
-
-// recoverInterrupted removes what an earlier daemon left of creations that it could not end.
-func (s *Service) recoverInterrupted(ctx context.Context) {
-	var uuids []string
-	err := s.registry.store.View(ctx, func(r store.Reader) error {
-		for e := range r.Scan(creatingPrefix, "") {
-			uuids = append(uuids, e.Key[len(creatingPrefix):])
+	if c.upload != nil {
+		if err := c.upload.end(); err != nil {
+			return err
 		}
-		return nil
-	})
-	for _, uuid := range uuids {
-		err = errJoin(err, s.removeInterrupted(ctx, uuid))
 	}
-	if err != nil {
-		s.Log.LogAttrs(ctx, slog.LevelError, "interrupted creations not removed", slog.Any("error", err))
-	}
-}
-
-// removeInterrupted removes a VM whose creation an earlier daemon could not end, if it is one. A creation of this daemon holds the VM's lock
-// until its note has gone, so a note that is seen under the lock belongs to nobody any more.
-func (s *Service) removeInterrupted(ctx context.Context, uuid string) error {
-	unlock, err := s.hold(ctx, uuid, uuid)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	err = s.registry.store.View(ctx, func(r store.Reader) error {
-		_, err := r.Get(creatingPrefix + uuid)
-		return err
-	})
-	if errors.Is(err, store.ErrNotFound) {
+	if len(c.spec.GetIdentityCertificate()) == 0 {
 		return nil
 	}
-	if err := errJoin(err, s.remove(ctx, uuid)); err != nil {
-		return fault.Wrap(err, "vm %s: remove what an interrupted creation left", uuid)
-	}
-	s.Log.LogAttrs(ctx, slog.LevelWarn, "removed a VM whose creation was interrupted", slog.String("vm", uuid))
-	return s.forget(ctx, uuid)
+	name, expires, err := c.Identity.Install(ctx, info.GetUuid(), c.spec.GetIdentityCertificate(), c.spec.GetIdentityKey())
+	info.IdentityName, info.IdentityExpires = name, expires
+	return fault.Wrap(err, "identity_certificate")
 }
 
-// imageReader reads the image from a CreateVm stream.
-type imageReader struct {
-	recv func() (*hypervisorv1.CreateVmRequest, error)
-	rest []byte
-}
-
-func (r *imageReader) Read(p []byte) (int, error) {
-	for len(r.rest) == 0 {
-		m, err := r.recv()
-		if err != nil {
-			return 0, err
-		}
-		data, ok := m.GetPart().(*hypervisorv1.CreateVmRequest_ImageData)
-		if !ok {
-			return 0, fault.New(fault.InvalidArgument, "image_data: %T in its place; the image must come first and whole", m.GetPart())
-		}
-		r.rest = data.ImageData
+// begin starts the VM if that was asked for.
+func (c *creation) begin(ctx context.Context, info *hypervisorv1.VmInfo) error {
+	if c.spec.GetDoNotStart() {
+		_, err := c.setState(ctx, info.GetUuid(), hypervisorv1.State_STATE_STOPPED, "")
+		return err
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
-}
-
-// throttled lets a progress message through only so often; texts that differ from the last one always pass.
-func throttled(now func() time.Time, send func(*hypervisorv1.CreateVmResponse) error) func(*hypervisorv1.CreateVmResponse) error {
-	var last time.Time
-	var text string
-	return func(m *hypervisorv1.CreateVmResponse) error {
-		if m.GetProgressMessage() == text && now().Sub(last) < progressEvery {
-			return nil
-		}
-		last, text = now(), m.GetProgressMessage()
-		return send(m)
+	if err := c.say("starting VM " + info.GetAddress().GetIpAddress()); err != nil {
+		return err
 	}
+	var err error
+	if c.lease, err = c.expectLease(info.GetUuid(), c.spec.GetDhcpTimeout().AsDuration()); err != nil {
+		return err
+	}
+	return c.detached(ctx, func(ctx context.Context) error {
+		return c.start(ctx, info.GetUuid(), startOptions{netboot: c.spec.GetEnableNetboot()})
+	})
 }

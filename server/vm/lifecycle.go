@@ -11,93 +11,6 @@ import (
 // powerDownTime is how long a guest may take to power off before it is killed.
 const powerDownTime = 15 * time.Second
 
-// StartVm implements VmService.
-func (s *Service) StartVm(ctx context.Context, req *hypervisorv1.StartVmRequest) (*hypervisorv1.StartVmResponse, error) {
-	if err := noDHCPWait(req.GetDhcpTimeout().AsDuration()); err != nil {
-		return nil, err
-	}
-	err := s.detached(ctx, func(ctx context.Context) error {
-		record, unlock, err := s.lock(ctx, req.GetVm())
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		if err := s.beginStart(ctx, record); err != nil {
-			return err
-		}
-		return s.start(ctx, record.GetVmInfo().GetUuid())
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &hypervisorv1.StartVmResponse{}, nil
-}
-
-// StartVmAsync implements VmService.
-func (s *Service) StartVmAsync(ctx context.Context, req *hypervisorv1.StartVmAsyncRequest) (*hypervisorv1.StartVmAsyncResponse, error) {
-	record, unlock, err := s.lock(ctx, req.GetVm())
-	if err != nil {
-		return nil, err
-	}
-	uuid := record.GetVmInfo().GetUuid()
-	if err := s.beginStart(ctx, record); err != nil {
-		unlock()
-		return nil, err
-	}
-	s.background(ctx, "start", uuid, func(ctx context.Context) error {
-		defer unlock()
-		return s.start(ctx, uuid)
-	})
-	info, err := s.registry.Info(uuid)
-	return &hypervisorv1.StartVmAsyncResponse{VmInfo: info}, err
-}
-
-// beginStart checks whether the VM can start and makes it STARTING. The caller holds the lock.
-func (s *Service) beginStart(ctx context.Context, record *hypervisorv1.LocalVmInfo) error {
-	info := record.GetVmInfo()
-	err := require(info, "start", hypervisorv1.State_STATE_STOPPED, hypervisorv1.State_STATE_FAILED_TO_START,
-		hypervisorv1.State_STATE_EXPORTING, hypervisorv1.State_STATE_CRASHED)
-	if err != nil {
-		return err
-	}
-	if err := s.enabled(); err != nil {
-		return err
-	}
-	s.capacity.Lock()
-	defer s.capacity.Unlock()
-	if err := s.checkMemory(ctx, info); err != nil {
-		return err
-	}
-	_, err = s.setState(ctx, info.GetUuid(), hypervisorv1.State_STATE_STARTING, "")
-	return err
-}
-
-// start defines and starts a STARTING VM; it ends RUNNING or FAILED_TO_START. The caller holds the lock.
-func (s *Service) start(ctx context.Context, uuid string) error {
-	record, err := s.registry.Get(uuid)
-	if err != nil {
-		return err
-	}
-	err = s.startMachine(ctx, record)
-	if err != nil {
-		_, stateErr := s.setState(ctx, uuid, hypervisorv1.State_STATE_FAILED_TO_START, err.Error())
-		return fault.Wrap(errJoin(err, stateErr), "vm %s: start", name(record.GetVmInfo()))
-	}
-	_, err = s.setState(ctx, uuid, hypervisorv1.State_STATE_RUNNING, "")
-	return err
-}
-
-func (s *Service) startMachine(ctx context.Context, record *hypervisorv1.LocalVmInfo) error {
-	spec, err := s.spec(ctx, record)
-	if err != nil {
-		return err
-	}
-	if err := s.Driver.Define(ctx, spec); err != nil {
-		return err
-	}
-	return s.Driver.Start(ctx, spec.UUID)
-}
-
 // StopVm implements VmService.
 func (s *Service) StopVm(ctx context.Context, req *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error) {
 	err := s.detached(ctx, func(ctx context.Context) error {
@@ -133,7 +46,10 @@ func (s *Service) stop(ctx context.Context, info *hypervisorv1.VmInfo) error {
 		_, stateErr := s.setState(ctx, uuid, info.GetState(), "could not be stopped: "+err.Error())
 		return fault.Wrap(errJoin(err, stateErr), "vm %s: stop", name(info))
 	}
-	_, err := s.setState(ctx, uuid, hypervisorv1.State_STATE_STOPPED, "")
+	record, err := s.setState(ctx, uuid, hypervisorv1.State_STATE_STOPPED, "")
+	if err == nil && info.GetState() == hypervisorv1.State_STATE_DEBUGGING {
+		err = dropDebugVolume(record)
+	}
 	return err
 }
 
@@ -153,22 +69,33 @@ func (s *Service) powerDown(ctx context.Context, uuid string) error {
 
 // RebootVm implements VmService.
 func (s *Service) RebootVm(ctx context.Context, req *hypervisorv1.RebootVmRequest) (*hypervisorv1.RebootVmResponse, error) {
-	if err := noDHCPWait(req.GetDhcpTimeout().AsDuration()); err != nil {
-		return nil, err
-	}
-	record, unlock, err := s.lock(ctx, req.GetVm())
+	l, err := s.reboot(ctx, req.GetVm(), req.GetDhcpTimeout().AsDuration())
+	defer l.stop()
 	if err != nil {
 		return nil, err
+	}
+	timedOut, err := l.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &hypervisorv1.RebootVmResponse{DhcpTimedOut: timedOut}, nil
+}
+
+func (s *Service) reboot(ctx context.Context, ref string, dhcpTimeout time.Duration) (lease, error) {
+	record, unlock, err := s.lock(ctx, ref)
+	if err != nil {
+		return lease{}, err
 	}
 	defer unlock()
 	info := record.GetVmInfo()
 	if err := require(info, "reboot", hypervisorv1.State_STATE_RUNNING); err != nil {
-		return nil, err
+		return lease{}, err
 	}
-	if err := s.Driver.Reboot(ctx, info.GetUuid()); err != nil {
-		return nil, fault.Wrap(err, "vm %s: reboot", name(info))
+	l, err := s.expectLease(info.GetUuid(), dhcpTimeout)
+	if err != nil {
+		return l, err
 	}
-	return &hypervisorv1.RebootVmResponse{}, nil
+	return l, fault.Wrap(s.Driver.Reboot(ctx, info.GetUuid()), "vm %s: reboot", name(info))
 }
 
 // DestroyVm implements VmService.
@@ -240,8 +167,8 @@ func (s *Service) remove(ctx context.Context, uuid string) error {
 	if err := s.Driver.Undefine(ctx, uuid); err != nil {
 		return err
 	}
-	if s.DropIdentity != nil {
-		if err := s.DropIdentity(ctx, uuid); err != nil {
+	if s.Identity != nil {
+		if err := s.Identity.Drop(ctx, uuid); err != nil {
 			return err
 		}
 	}
@@ -300,12 +227,4 @@ func usesMemory(state hypervisorv1.State) bool {
 	default:
 		return true
 	}
-}
-
-// noDHCPWait refuses to wait for a guest's lease: the DHCP server is not ours yet, so there is nothing to wait for.
-func noDHCPWait(timeout time.Duration) error {
-	if timeout != 0 {
-		return fault.New(fault.Unimplemented, "dhcp_timeout: waiting for a lease, or making none, is not available on this host; leave it at 0")
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"time"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 )
@@ -34,3 +35,42 @@ func Require(info *hypervisorv1.VmInfo, action string, states ...hypervisorv1.St
 
 // Name is what an error calls a VM: its host name, or its UUID.
 func Name(info *hypervisorv1.VmInfo) string { return name(info) }
+
+// Halt brings a VM that is RUNNING or being debugged to STOPPED, as StopVm does. The caller holds the lock.
+func (s *Service) Halt(ctx context.Context, uuid string) error {
+	record, err := s.registry.Get(uuid)
+	if err != nil {
+		return err
+	}
+	return s.stop(ctx, record.GetVmInfo())
+}
+
+// Resume starts a VM that is STOPPED, as StartVm does, and reports whether the guest did not take its address in time. The caller holds the lock.
+func (s *Service) Resume(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error) {
+	return s.resume(ctx, uuid, dhcpTimeout, startOptions{})
+}
+
+// ResumeDebugging starts a VM that is STOPPED from the raw volume DebugFile of its root volume, which becomes its first further disk. The VM is then
+// DEBUGGING; the debug volume is removed when it is stopped or started. The caller holds the lock.
+func (s *Service) ResumeDebugging(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error) {
+	return s.resume(ctx, uuid, dhcpTimeout, startOptions{debug: true})
+}
+
+func (s *Service) resume(ctx context.Context, uuid string, dhcpTimeout time.Duration, o startOptions) (timedOut bool, err error) {
+	record, err := s.registry.Get(uuid)
+	if err != nil {
+		return false, err
+	}
+	if err := s.beginStart(ctx, record); err != nil {
+		return false, err
+	}
+	l, err := s.expectLease(uuid, dhcpTimeout)
+	if err != nil {
+		return false, err
+	}
+	defer l.stop()
+	if err := s.start(ctx, uuid, o); err != nil {
+		return false, err
+	}
+	return l.wait(ctx)
+}

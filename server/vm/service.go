@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/keylock"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
@@ -37,16 +39,23 @@ type VolumeSpec struct {
 	Size uint64
 	// MinimumFree is added to an image's size, RoundupPower rounds the sum up to a multiple of 2 to this power (0 = not).
 	MinimumFree, RoundupPower uint64
+	// Raw says that what is read is the disk itself, whatever it looks like; otherwise its format is found out.
+	Raw bool
 	// Progress is called with the bytes of the image that have arrived and, if known, with all. May be nil.
 	Progress func(done, total uint64)
 }
 
 // Volumes makes the files of volumes. A failed call leaves nothing.
 type Volumes interface {
-	// Directory makes and returns the directory for a VM's volumes.
+	// Directory makes and returns the directory for a VM's files, which is that for its volumes on the first storage device.
 	Directory(uuid string) (string, error)
-	// RemoveDirectory removes it with everything in it. A missing one is no error.
+	// VolumeDirectory makes and returns the directory for a VM's volumes on a storage device; Storages is how many there are.
+	VolumeDirectory(uuid string, storage int) (string, error)
+	Storages() int
+	// RemoveDirectory removes all directories of a VM with everything in them. A missing one is no error.
 	RemoveDirectory(uuid string) error
+	// FromImage makes a volume from one of the host's images, by its name.
+	FromImage(ctx context.Context, name string, v VolumeSpec) (uint64, error)
 	// FromURL makes a volume from an image at a file, http or https URL, FromReader from one of size bytes. They return the volume's size.
 	FromURL(ctx context.Context, url string, v VolumeSpec) (uint64, error)
 	FromReader(ctx context.Context, r io.Reader, size uint64, v VolumeSpec) (uint64, error)
@@ -55,6 +64,32 @@ type Volumes interface {
 	// Adopt makes a finished image the volume, without copying where that is possible, and returns the volume's size. The file stays where it is
 	// too; removing it is its owner's business.
 	Adopt(ctx context.Context, file string, v VolumeSpec) (uint64, error)
+}
+
+// Identity keeps what proves who a VM is.
+type Identity interface {
+	// Check says what is wrong with credentials for a VM, both PEM.
+	Check(ctx context.Context, certificate, key []byte) error
+	// Install gives a VM its credentials and returns whose they are and until when.
+	Install(ctx context.Context, uuid string, certificate, key []byte) (name string, expires *timestamppb.Timestamp, err error)
+	// Drop takes away credentials and access token, because the VM has moved or ends. Called with the VM's lock held.
+	Drop(ctx context.Context, uuid string) error
+}
+
+// UserData keeps user data in VMs' folders.
+type UserData interface {
+	// Put makes content the user data of a VM that has none yet.
+	Put(uuid string, content []byte) error
+	// Seed returns the file of a disk that brings a VM's user data to it, made anew; empty if the VM has none.
+	Seed(ctx context.Context, info *hypervisorv1.VmInfo) (file string, err error)
+}
+
+// Guests changes the file systems in volumes that no machine uses.
+type Guests interface {
+	// Overlay makes directories and writes files, path to content, in the root file system.
+	Overlay(ctx context.Context, d hypervisor.Disk, directories []string, files map[string][]byte) error
+	// MakeFilesystem makes a file system on a whole disk.
+	MakeFilesystem(ctx context.Context, d hypervisor.Disk, init *hypervisorv1.VolumeInitialisationInfo) error
 }
 
 // Deps are the collaborators of the service.
@@ -66,9 +101,10 @@ type Deps struct {
 	Volumes  Volumes
 	Now      func() time.Time
 	NewUUID  func() string
-	// DropIdentity takes away what proves a VM's identity, credentials and access token, because the VM has moved. Called with the VM's lock held;
-	// nil = there is nothing to take away.
-	DropIdentity func(ctx context.Context, uuid string) error
+	// Identity and UserData keep what else belongs to a VM, Guests changes the file systems in volumes. Nil = not on this host.
+	Identity Identity
+	UserData UserData
+	Guests   Guests
 	// Disabled reports whether the host takes no VMs and starts none; nil is never.
 	Disabled func() bool
 	// AfterFunc calls f after d unless stop is called before; nil = time.AfterFunc.

@@ -89,12 +89,21 @@ func (f *fixture) setSubnet(id, subnet string) (*hypervisorv1.ChangeVmSubnetResp
 	return f.ChangeVmSubnet(f.as(false), &hypervisorv1.ChangeVmSubnetRequest{Vm: id, SubnetId: subnet})
 }
 
+// dropping notes whose identity is dropped.
+type dropping struct {
+	vm.Identity
+	dropped []string
+}
+
+func (d *dropping) Drop(_ context.Context, uuid string) error {
+	d.dropped = append(d.dropped, uuid)
+	return nil
+}
+
 func TestSubnet(t *testing.T) {
 	t.Parallel()
-	var dropped []string
-	f := newFixture(t, func(d *vm.Deps) {
-		d.DropIdentity = func(_ context.Context, uuid string) error { dropped = append(dropped, uuid); return nil }
-	})
+	var identities dropping
+	f := newFixture(t, func(d *vm.Deps) { d.Identity = &identities })
 	id := f.vm(false, func(i *hypervisorv1.VmInfo) { i.SecondarySubnetIds = []string{"a"} })
 	_, err := f.registry.Change(t.Context(), id, func(r *hypervisorv1.LocalVmInfo) error {
 		r.VmInfo.IdentityName, r.VmInfo.IdentityExpires = "robot", timestamppb.Now()
@@ -121,8 +130,8 @@ func TestSubnet(t *testing.T) {
 		info.GetIdentityName() != "" || info.GetIdentityExpires() != nil || f.machine(id).NICs[0].MAC != info.GetAddress().GetMacAddress() {
 		t.Errorf("moved: %v; %v", res, info)
 	}
-	if f.info("10.7.2.2").GetUuid() != id || !slices.Equal(dropped, []string{id}) {
-		t.Errorf("the new address does not name it, or its identity was not dropped once: %v", dropped)
+	if f.info("10.7.2.2").GetUuid() != id || !slices.Equal(identities.dropped, []string{id}) {
+		t.Errorf("the new address does not name it, or its identity was not dropped once: %v", identities.dropped)
 	}
 	if _, err := f.registry.Info("10.7.1.2"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the old address: %v", err)

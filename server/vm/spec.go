@@ -35,6 +35,15 @@ func (s *Service) spec(ctx context.Context, record *hypervisorv1.LocalVmInfo) (h
 		}
 		spec.Disks = append(spec.Disks, d)
 	}
+	if s.UserData != nil {
+		seed, err := s.UserData.Seed(ctx, info)
+		if err != nil {
+			return spec, fault.Wrap(err, "user data")
+		}
+		if seed != "" {
+			spec.Disks = append(spec.Disks, hypervisor.Disk{File: seed, ReadOnly: true, CDROM: true})
+		}
+	}
 	for i, a := range append([]*hypervisorv1.Address{info.GetAddress()}, info.GetSecondaryAddresses()...) {
 		subnet := info.GetSubnetId()
 		if i > 0 {
@@ -60,10 +69,7 @@ func disk(info *hypervisorv1.VmInfo, v *hypervisorv1.Volume, places []*hyperviso
 	if i >= len(places) {
 		return hypervisor.Disk{}, fault.New(fault.Internal, "vm %s: volume %d has no file", name(info), i)
 	}
-	d := hypervisor.Disk{File: places[i].GetFilename()}
-	if v.GetFormat() == hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2 {
-		d.Format = hypervisor.DiskQCOW2
-	}
+	d := hypervisor.Disk{File: places[i].GetFilename(), Format: diskFormat(v.GetFormat())}
 	switch v.GetInterface() {
 	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_IDE:
 		d.Bus = hypervisor.BusIDE
@@ -78,6 +84,13 @@ func disk(info *hypervisorv1.VmInfo, v *hypervisorv1.Volume, places []*hyperviso
 		}
 	}
 	return d, nil
+}
+
+func diskFormat(f hypervisorv1.VolumeFormat) hypervisor.DiskFormat {
+	if f == hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2 {
+		return hypervisor.DiskQCOW2
+	}
+	return hypervisor.DiskRaw
 }
 
 // machineName is the name of the machine at the virtualiser: readable, and unique because it ends in the UUID's first part.

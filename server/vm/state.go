@@ -151,6 +151,8 @@ func observed(was hypervisorv1.State, e hypervisor.Event, known bool) (hyperviso
 		return was, "its process ended unexpectedly"
 	case e.State == hypervisor.Off:
 		return hypervisorv1.State_STATE_STOPPED, ""
+	case was == hypervisorv1.State_STATE_DEBUGGING:
+		return was, ""
 	case e.State == hypervisor.Stopping:
 		return hypervisorv1.State_STATE_STOPPING, ""
 	default:

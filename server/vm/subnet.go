@@ -78,10 +78,10 @@ func (s *Service) moveToSubnet(ctx context.Context, record *hypervisorv1.LocalVm
 }
 
 func (s *Service) dropIdentity(ctx context.Context, uuid string) {
-	if s.DropIdentity == nil {
+	if s.Identity == nil {
 		return
 	}
-	if err := s.DropIdentity(ctx, uuid); err != nil {
+	if err := s.Identity.Drop(ctx, uuid); err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelError, "the identity of a VM that has moved is still there", slog.String("vm", uuid), slog.Any("error", err))
 	}
 }

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
@@ -45,13 +46,8 @@ func checkSpec(spec *hypervisorv1.CreateVmSpec) error {
 	if err := checkSetByHost(info); err != nil {
 		return err
 	}
-	if n := 1 + len(spec.GetSecondaryVolumes()); n > maxVolumes {
-		return fault.New(fault.InvalidArgument, "secondary_volumes: %d volumes are more than %d", n, maxVolumes)
-	}
-	for i, v := range spec.GetSecondaryVolumes() {
-		if v.GetSize() == 0 || v.GetSize() > maxVolumeSize {
-			return fault.New(fault.InvalidArgument, "secondary_volumes[%d].size: %d is not between 1 and %d bytes", i, v.GetSize(), uint64(maxVolumeSize))
-		}
+	if err := checkVolumes(spec); err != nil {
+		return err
 	}
 	if spec.GetRoundupPower() > 40 {
 		return fault.New(fault.InvalidArgument, "roundup_power: %d is more than 40", spec.GetRoundupPower())
@@ -118,37 +114,60 @@ func checkSetByHost(info *hypervisorv1.VmInfo) error {
 func checkBuilt(spec *hypervisorv1.CreateVmSpec) error {
 	info := spec.GetVmInfo()
 	for _, f := range []given{
-		{"enable_netboot", spec.GetEnableNetboot()},
-		{"overlay_directories", len(spec.GetOverlayDirectories()) > 0},
-		{"overlay_files", len(spec.GetOverlayFiles()) > 0},
-		{"secondary_volumes_data", spec.GetSecondaryVolumesData()},
-		{"secondary_volumes_init", len(spec.GetSecondaryVolumesInit()) > 0},
-		{"user_data_size", spec.GetUserDataSize() > 0},
-		{"identity_certificate", len(spec.GetIdentityCertificate()) > 0},
-		{"identity_key", len(spec.GetIdentityKey()) > 0},
-		{"image_timeout", spec.GetImageTimeout().AsDuration() != 0},
-		{"vm_info.image_name", info.GetImageName() != ""},
 		{"vm_info.extra_kernel_options", info.GetExtraKernelOptions() != ""},
 		{"vm_info.root_file_system_label", info.GetRootFileSystemLabel() != ""},
-		{"vm_info.spread_volumes", info.GetSpreadVolumes()},
 		{"vm_info.virtualiser_image_name", info.GetVirtualiserImageName() != ""},
 	} {
 		if f.set {
 			return fault.New(fault.Unimplemented, "%s: is not available on this host yet; leave it empty", f.field)
 		}
 	}
-	for i, index := range spec.GetStorageIndices() {
-		if index != 0 {
-			return fault.New(fault.InvalidArgument, "storage_indices[%d]: %d; this host has one storage device, 0", i, index)
+	return nil
+}
+
+// checkVolumes checks what the request says of volumes and of what follows for them.
+func checkVolumes(spec *hypervisorv1.CreateVmSpec) error {
+	n := 1 + len(spec.GetSecondaryVolumes())
+	if n > maxVolumes {
+		return fault.New(fault.InvalidArgument, "secondary_volumes: %d volumes are more than %d", n, maxVolumes)
+	}
+	for i, v := range spec.GetSecondaryVolumes() {
+		if v.GetSize() == 0 || v.GetSize() > maxVolumeSize {
+			return fault.New(fault.InvalidArgument, "secondary_volumes[%d].size: %d is not between 1 and %d bytes", i, v.GetSize(), uint64(maxVolumeSize))
 		}
 	}
-	return noDHCPWait(spec.GetDhcpTimeout().AsDuration())
+	switch init := len(spec.GetSecondaryVolumesInit()); {
+	case init > n-1:
+		return fault.New(fault.InvalidArgument, "secondary_volumes_init: %d for %d secondary_volumes", init, n-1)
+	case spec.GetSecondaryVolumesData() && makesFilesystems(spec):
+		return fault.New(fault.InvalidArgument, "secondary_volumes_init: would overwrite the contents that secondary_volumes_data brings; leave one of them out")
+	case len(spec.GetStorageIndices()) > n:
+		return fault.New(fault.InvalidArgument, "storage_indices: %d for %d volumes", len(spec.GetStorageIndices()), n)
+	case spec.GetUserDataSize() > maxUserData:
+		return fault.New(fault.InvalidArgument, "user_data_size: %d bytes of user data; %d is the most a VM may have", spec.GetUserDataSize(), maxUserData)
+	case spec.GetImageDataSize() > maxVolumeSize:
+		return fault.New(fault.InvalidArgument, "image_data_size: %d is more than %d", spec.GetImageDataSize(), uint64(maxVolumeSize))
+	case spec.GetImageTimeout().AsDuration() < 0:
+		return fault.New(fault.InvalidArgument, "image_timeout: %s is less than nothing", spec.GetImageTimeout().AsDuration())
+	default:
+		return nil
+	}
+}
+
+func makesFilesystems(spec *hypervisorv1.CreateVmSpec) bool {
+	return slices.ContainsFunc(spec.GetSecondaryVolumesInit(), func(i *hypervisorv1.VolumeInitialisationInfo) bool { return i.GetLabel() != "" })
 }
 
 // checkAsync refuses what only CreateVm's stream can carry.
 func checkAsync(spec *hypervisorv1.CreateVmSpec) error {
-	if spec.GetImageDataSize() > 0 {
-		return fault.New(fault.InvalidArgument, "image_data_size: CreateVmAsync takes no image data; use CreateVm")
+	for _, f := range []given{
+		{"image_data_size", spec.GetImageDataSize() > 0},
+		{"user_data_size", spec.GetUserDataSize() > 0},
+		{"secondary_volumes_data", spec.GetSecondaryVolumesData()},
+	} {
+		if f.set {
+			return fault.New(fault.InvalidArgument, "%s: nothing can follow a CreateVmAsync; use CreateVm", f.field)
+		}
 	}
 	return nil
 }

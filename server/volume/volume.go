@@ -27,19 +27,40 @@ const maxVirtualSize = 64 << 40
 
 // Maker makes volumes. It implements vm.Volumes.
 type Maker struct {
-	// Dir holds a directory for each VM.
-	Dir string
+	// Dir holds a directory for each VM, MoreDirs, on further storage devices, one for each VM that has volumes there.
+	Dir      string
+	MoreDirs []string
 	// ImageDir is where images that file URLs name must lie.
 	ImageDir string
 	Formats  converters.Formats
 	Fetch    Fetcher
+	// Images are the host's images by name; nil = there are none.
+	Images Images
+}
+
+// Images finds the host's images.
+type Images interface {
+	// Locate returns the raw file of an image, which stays as it is until release is called. NotFound if there is none of this name.
+	Locate(ctx context.Context, name string) (file string, release func(), err error)
 }
 
 var _ vm.Volumes = (*Maker)(nil)
 
 // Directory implements vm.Volumes.
-func (m *Maker) Directory(uuid string) (string, error) {
+func (m *Maker) Directory(uuid string) (string, error) { return m.VolumeDirectory(uuid, 0) }
+
+// Storages implements vm.Volumes.
+func (m *Maker) Storages() int { return 1 + len(m.MoreDirs) }
+
+// VolumeDirectory implements vm.Volumes.
+func (m *Maker) VolumeDirectory(uuid string, storage int) (string, error) {
+	if storage < 0 || storage >= m.Storages() {
+		return "", fault.New(fault.InvalidArgument, "storage device %d: this host has %d, from 0: see ListVolumeDirectories", storage, m.Storages())
+	}
 	dir := filepath.Join(m.Dir, uuid)
+	if storage > 0 {
+		dir = filepath.Join(m.MoreDirs[storage-1], uuid)
+	}
 	return dir, fault.Wrap(os.MkdirAll(dir, 0o711), "volume directory") //nolint:gosec // the virtualiser may run as another user; it must get through to the files
 }
 
@@ -48,7 +69,11 @@ func (m *Maker) RemoveDirectory(uuid string) error {
 	if uuid == "" || filepath.Base(uuid) != uuid {
 		return fault.New(fault.Internal, "volume directory of %q: not a VM's UUID", uuid)
 	}
-	return fault.Wrap(os.RemoveAll(filepath.Join(m.Dir, uuid)), "volume directory")
+	var errs []error
+	for _, dir := range append([]string{m.Dir}, m.MoreDirs...) {
+		errs = append(errs, fault.Wrap(os.RemoveAll(filepath.Join(dir, uuid)), "volume directory"))
+	}
+	return errors.Join(errs...)
 }
 
 // Empty implements vm.Volumes.
@@ -91,9 +116,27 @@ func (m *Maker) FromURL(ctx context.Context, url string, v vm.VolumeSpec) (uint6
 	return m.fromFile(ctx, spool, v)
 }
 
+// FromImage implements vm.Volumes.
+func (m *Maker) FromImage(ctx context.Context, name string, v vm.VolumeSpec) (uint64, error) {
+	if m.Images == nil {
+		return 0, fault.New(fault.Unimplemented, "image %q: this host keeps no images by name; give a URL", name)
+	}
+	file, release, err := m.Images.Locate(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	v.Raw = true
+	return m.fromFile(ctx, file, v)
+}
+
 // fromFile converts the image at path into the volume.
 func (m *Maker) fromFile(ctx context.Context, path string, v vm.VolumeSpec) (uint64, error) {
-	src, err := m.Formats.Open(ctx, path, converters.OpenOptions{})
+	var open converters.OpenOptions
+	if v.Raw {
+		open.Format = "raw"
+	}
+	src, err := m.Formats.Open(ctx, path, open)
 	if err != nil {
 		return 0, fault.Wrap(err, "image")
 	}
