@@ -105,7 +105,7 @@ func TestPartsInDisorderLeaveNothing(t *testing.T) {
 		"user data missing":    {[]*hypervisorv1.CreateVmRequest{imagePart(image), secondaryPart(image)}, codes.InvalidArgument, "secondary_volume_data: came where"},
 		"user data cut short":  {[]*hypervisorv1.CreateVmRequest{imagePart(image), userDataPart("hel")}, codes.DataLoss, "user_data: ended after 3 of 5"},
 		"second volume short":  {[]*hypervisorv1.CreateVmRequest{imagePart(image), userDataPart("hello"), secondaryPart(image[:99])}, codes.DataLoss, "99 of 4096"},
-		"second volume longer": {[]*hypervisorv1.CreateVmRequest{imagePart(image), userDataPart("hello"), secondaryPart(image), secondaryPart(image[:1])}, codes.InvalidArgument, "longer than announced"},
+		"second volume longer": {[]*hypervisorv1.CreateVmRequest{imagePart(image), userDataPart("hello"), secondaryPart(append(image, 1))}, codes.InvalidArgument, "longer than announced"},
 		"two specs":            {[]*hypervisorv1.CreateVmRequest{specPart(small())}, codes.InvalidArgument, "first message only"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -29,6 +29,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/intercept"
 	"github.com/hyperplane-project/hyperplane/server/job"
+	"github.com/hyperplane-project/hyperplane/server/monitor"
 	"github.com/hyperplane-project/hyperplane/server/pki"
 	"github.com/hyperplane-project/hyperplane/server/rest"
 	"github.com/hyperplane-project/hyperplane/server/store"
@@ -126,7 +127,7 @@ func (s *Server) wire(ctx context.Context) error {
 	unary, stream := intercept.Chain(intercept.Deps{
 		Log: s.deps.Log, Registry: metrics, Tokens: s.pki, VMs: s.services.authorizer(), Rules: rules, OpenReads: s.cfg.AllowUnauthenticatedReads,
 	})
-	s.grpc = grpc.NewServer(grpc.Creds(frontdoor.Credentials()), grpc.UnaryInterceptor(unary), grpc.StreamInterceptor(stream),
+	s.grpc = grpc.NewServer(grpc.Creds(frontdoor.Credentials()), grpc.UnaryInterceptor(unary), grpc.ChainStreamInterceptor(monitor.MarkWire, stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.WaitForHandlers(true))
 	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	s.services.register(s.grpc, s.health)

@@ -20,14 +20,20 @@ import (
 	"github.com/hyperplane-project/hyperplane/server/config"
 	"github.com/hyperplane-project/hyperplane/server/console"
 	"github.com/hyperplane-project/hyperplane/server/feed"
+	"github.com/hyperplane-project/hyperplane/server/guestfs"
 	"github.com/hyperplane-project/hyperplane/server/host"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/identity"
+	"github.com/hyperplane-project/hyperplane/server/image"
 	"github.com/hyperplane-project/hyperplane/server/job"
 	"github.com/hyperplane-project/hyperplane/server/monitor"
+	"github.com/hyperplane-project/hyperplane/server/netplane"
+	"github.com/hyperplane-project/hyperplane/server/netplane/metadata"
 	"github.com/hyperplane-project/hyperplane/server/network"
 	"github.com/hyperplane-project/hyperplane/server/snapshot"
 	"github.com/hyperplane-project/hyperplane/server/store"
 	"github.com/hyperplane-project/hyperplane/server/system"
+	"github.com/hyperplane-project/hyperplane/server/transfer"
 	"github.com/hyperplane-project/hyperplane/server/userdata"
 	"github.com/hyperplane-project/hyperplane/server/vm"
 	"github.com/hyperplane-project/hyperplane/server/vmvolume"
@@ -39,6 +45,8 @@ const stageName = ".staging"
 
 // services are all services with what they share.
 type services struct {
+	log      *slog.Logger
+	driver   hypervisor.Driver
 	registry *vm.Registry
 	vms      *vm.Service
 	network  *network.Service
@@ -49,20 +57,27 @@ type services struct {
 	job      *job.Service
 	discover *job.Discovery
 	images   *job.Images
+	guests   *guestfs.Service
+	library  *image.Library
+	image    *image.Service
 	system   *system.Service
 	userData *userdata.Service
 	volumes  *vmvolume.Service
 	snapshot *snapshot.Service
 	identity *identity.Service
+	transfer *transfer.Service
 }
 
 func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store, f *feed.Feed, draining <-chan struct{}) (*services, error) {
-	s := new(services)
+	s := &services{log: d.Log, driver: d.Driver}
 	var err error
 	if s.registry, err = vm.NewRegistry(ctx, st, f); err != nil {
 		return nil, err
 	}
-	if s.network, err = network.New(d.Driver, f, subnets(cfg)); err != nil {
+	tracer := metadata.NewTracer()
+	if s.network, err = network.Open(ctx, network.Deps{
+		Log: d.Log, Driver: d.Driver, Feed: f, Store: st, Plane: s.newPlane(cfg, d, tracer), Uplink: cfg.Uplink != "", Now: d.Now,
+	}, subnets(cfg)); err != nil {
 		return nil, err
 	}
 	s.network.Restore(s.registry.List())
@@ -76,23 +91,34 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 		VMs: s.registry, Tokens: identity.NewTokens(d.Now), Provider: cfg.IdentityProvider, Now: d.Now,
 		Key: &identity.HostKey{Path: filepath.Join(cfg.StateDir, "pki", "host.key")},
 	}
+	s.guests = &guestfs.Service{Programs: procexec.Runner{Log: d.Log}, Self: guestfs.Self()}
 	s.vms = vm.New(vm.Deps{
 		Log: d.Log, Driver: d.Driver, Registry: s.registry, Network: s.network, Now: d.Now, NewUUID: d.NewUUID,
 		Volumes: files, Disabled: disabled.Disabled,
-		Identity: s.identity, UserData: s.userData,
+		Identity: s.identity, UserData: s.userData, Guests: s.guests,
+		BeforeStart: func(ctx context.Context, r *hypervisorv1.LocalVmInfo) (*hypervisorv1.LocalVmInfo, error) {
+			return s.snapshot.Settle(ctx, r)
+		},
 	})
 	s.identity.Operations, s.userData.Operations = s.vms, s.vms
 	s.console = &console.Service{VMs: s.registry, Driver: d.Driver}
 	s.monitor = &monitor.Service{
 		Feed: f, Now: d.Now, Draining: draining, VMs: s.registry, Machines: d.Driver, Folders: s.vms, LogDir: cfg.Hypervisor.LogDir,
-		Dial: new(net.Dialer).DialContext,
+		Dial: new(net.Dialer).DialContext, Metadata: tracer, Bridges: s.network.Bridges, Leases: s.network,
 	}
-	s.volumes = &vmvolume.Service{VMs: s.registry, Operations: s.vms, Files: files, Directories: volumeDirectories(cfg)}
-	s.snapshot = &snapshot.Service{Operations: s.vms, Files: files}
+	s.volumes = &vmvolume.Service{VMs: s.registry, Operations: s.vms, Files: files, Driver: d.Driver, Filesystems: s.guests, Directories: volumeDirectories(cfg)}
+	s.snapshot = &snapshot.Service{VMs: s.registry, Operations: s.vms, Files: files, Driver: d.Driver}
 	if err := s.newHost(cfg, d, f, disabled); err != nil {
 		return nil, err
 	}
+	s.transfer = &transfer.Service{
+		Log: d.Log, Operations: s.vms, UserData: s.userData, Machines: d.Driver, Files: files, Bridges: s.network, Hosts: hosts{cfg.Peers},
+		Cookie: s.host.Cookie, Now: d.Now, NewUUID: d.NewUUID,
+	}
 	if err := s.newJobs(ctx, cfg, d, st); err != nil {
+		return nil, err
+	}
+	if err := s.newImages(ctx, cfg, d, st, files); err != nil {
 		return nil, err
 	}
 	s.job.Draining = draining
@@ -101,6 +127,13 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 		ReadFormats: d.Formats.Readable(), WriteFormats: d.Formats.Writable(),
 	}
 	return s, nil
+}
+
+// newPlane makes what serves subnets on the host's own bridges.
+func (s *services) newPlane(cfg config.Config, d Deps, tracer *metadata.Tracer) *netplane.Plane {
+	return &netplane.Plane{Log: d.Log, Now: d.Now, Uplink: cfg.Uplink, Metadata: &metadata.Service{
+		Log: d.Log, VMs: s.registry, Folder: func(uuid string) (string, error) { return filepath.Join(cfg.VolumeDir, uuid), nil }, Document: vmDocument, Now: d.Now, Tracer: tracer,
+	}}
 }
 
 func (s *services) newHost(cfg config.Config, d Deps, f *feed.Feed, disabled *host.Switch) error {
@@ -144,6 +177,20 @@ func (s *services) newJobs(ctx context.Context, cfg config.Config, d Deps, st st
 	return nil
 }
 
+func (s *services) newImages(ctx context.Context, cfg config.Config, d Deps, st store.Store, files *volume.Maker) (err error) {
+	s.library, err = image.OpenLibrary(ctx, image.Deps{
+		Dir: cfg.ImageStoreDir, Store: st, Formats: d.Formats, Fetch: files.Fetch, URLs: files, Jobs: s.jobs, VMs: s.registry, Now: d.Now, NewID: d.NewUUID,
+	})
+	if err != nil {
+		return err
+	}
+	files.Images = s.library
+	s.image = &image.Service{
+		Log: d.Log, Operations: s.vms, Volumes: files, Guests: s.guests, Images: s.library, VMs: s.registry, Store: st,
+	}
+	return s.image.Recover(ctx)
+}
+
 // defaultFormat returns the format that the configuration names; it was checked when it was read.
 func defaultFormat(name string) exportv1.DiskFormat {
 	f, _ := enumtext.Parse[exportv1.DiskFormat](name)
@@ -167,10 +214,10 @@ func subnets(cfg config.Config) []network.Subnet {
 func (s *services) register(r grpc.ServiceRegistrar, h *health.Server) {
 	hypervisorv1.RegisterVmServiceServer(r, s.vms)
 	hypervisorv1.RegisterVmConfigurationServiceServer(r, s.vms)
-	hypervisorv1.RegisterVmTransferServiceServer(r, hypervisorv1.UnimplementedVmTransferServiceServer{})
+	hypervisorv1.RegisterVmTransferServiceServer(r, s.transfer)
 	hypervisorv1.RegisterVolumeServiceServer(r, s.volumes)
-	hypervisorv1.RegisterImageServiceServer(r, hypervisorv1.UnimplementedImageServiceServer{})
-	hypervisorv1.RegisterLocalImageServiceServer(r, hypervisorv1.UnimplementedLocalImageServiceServer{})
+	hypervisorv1.RegisterImageServiceServer(r, s.image)
+	hypervisorv1.RegisterLocalImageServiceServer(r, s.library)
 	hypervisorv1.RegisterSnapshotServiceServer(r, s.snapshot)
 	hypervisorv1.RegisterUserDataServiceServer(r, s.userData)
 	hypervisorv1.RegisterIdentityServiceServer(r, s.identity)
@@ -237,7 +284,9 @@ func (s *services) collect(r prometheus.Registerer) {
 // background runs what must go on while the server serves, until ctx ends.
 func (s *services) background(ctx context.Context, log *slog.Logger, run func(name string, f func(context.Context) error)) {
 	run("follow the virtualiser", s.vms.Run)
+	run("end what was left half-done", s.recover)
 	run("host figures", s.host.Run)
+	run("network plane", s.network.Run)
 	s.jobs.Start()
 	log.LogAttrs(ctx, slog.LevelDebug, "background work started")
 }

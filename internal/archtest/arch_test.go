@@ -58,6 +58,8 @@ func rules() []struct {
 		{"server", []string{"server/job", "server/servertest"}, []string{module + "providers/vsphere", "github.com/vmware/"}},
 		{"server/vm", nil, []string{module + "converters", "net/http"}},
 		{"server/network", nil, []string{"net/http"}},
+		// Guests are told about themselves over HTTP: that is what every cloud's guests ask.
+		{"server/netplane", []string{"server/netplane/metadata"}, []string{"net/http", module + "server/vm", module + "server/network", module + "server/hypervisor"}},
 		{"server/job", nil, []string{module + "providers/vsphere", module + "server/hypervisor", "net/http"}},
 		{"gen", nil, []string{module + "server", module + "internal"}},
 	}

@@ -65,7 +65,10 @@ type Config struct {
 	LogFormat string `yaml:"log_format"`
 
 	Hypervisor Hypervisor `yaml:"hypervisor"`
+	Peers      Peers      `yaml:"peers"`
 	Subnets    []Subnet   `yaml:"subnets"`
+	// Uplink is the network interface that carries the VLANs of subnets; empty = subnets can have none.
+	Uplink string `yaml:"uplink"`
 	// VolumeDir holds the VMs' volumes (default: below the state directory), ImageDir the images that file URLs may name.
 	VolumeDir string `yaml:"volume_dir"`
 	ImageDir  string `yaml:"image_dir"`
@@ -104,6 +107,14 @@ type Hypervisor struct {
 	LogDir string `yaml:"log_dir"`
 }
 
+// Peers is how this host proves itself to other hosts, from which VMs come here, and by which CAs it believes them. All are PEM files. The certificate needs
+// the right to PrepareVmForMigration there.
+type Peers struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	CAFile   string `yaml:"ca_file"`
+}
+
 // Subnet is a subnet for VMs.
 type Subnet struct {
 	ID     string `yaml:"id"`
@@ -119,6 +130,16 @@ type Subnet struct {
 	// AllowedUsers and AllowedGroups may create VMs in it; nobody named = everybody.
 	AllowedUsers  []string `yaml:"allowed_users"`
 	AllowedGroups []string `yaml:"allowed_groups"`
+	// DHCP says who leases the addresses: hyperplane, virtualiser or none. Empty: none on an existing bridge, otherwise hyperplane if the daemon is in the
+	// virtualiser's network namespace, otherwise virtualiser.
+	DHCP string `yaml:"dhcp"`
+	// DynamicFirst and DynamicLast bound the addresses for machines that are no VMs.
+	DynamicFirst netip.Addr `yaml:"dynamic_first"`
+	DynamicLast  netip.Addr `yaml:"dynamic_last"`
+	// VLAN of the uplink is joined to the bridge; 0 = none.
+	VLAN            uint32            `yaml:"vlan"`
+	DisableMetadata bool              `yaml:"disable_metadata"`
+	Tags            map[string]string `yaml:"tags"`
 }
 
 // Default returns the settings of a daemon that was told nothing.
@@ -229,6 +250,9 @@ func (c *Config) Validate() error {
 		if !slices.Contains(check.allowed, check.value) {
 			return fault.New(fault.InvalidArgument, "%s: %q is not one of %s", key, check.value, strings.Join(check.allowed, ", "))
 		}
+	}
+	if p := c.Peers; (p.CertFile == "") != (p.KeyFile == "") {
+		return fault.New(fault.InvalidArgument, "peers: give both cert_file and key_file")
 	}
 	if c.JobConcurrency < 1 || c.DownloadWorkers < 0 {
 		return fault.New(fault.InvalidArgument, "job_concurrency must be at least 1 and download_workers at least 0")

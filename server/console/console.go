@@ -1,4 +1,4 @@
-// Package console is the ConsoleService: byte pipes between a client and a VM's serial port or display.
+// Package console is the ConsoleService: byte pipes between a client and a VM's serial port, display or monitor.
 package console
 
 import (
@@ -21,7 +21,7 @@ type VMs interface {
 	Info(ref string) (*hypervisorv1.VmInfo, error)
 }
 
-// Service is the ConsoleService. Methods that are not built answer UNIMPLEMENTED.
+// Service is the ConsoleService.
 type Service struct {
 	hypervisorv1.UnimplementedConsoleServiceServer
 	VMs    VMs

@@ -17,6 +17,9 @@ type LiveDisks interface {
 	// it must not exist. The old file is left to the caller. progress, which may be nil, gets bytes. After an error, or when ctx ends before the change over,
 	// the machine uses the old file and the new one has gone.
 	MoveDisk(ctx context.Context, uuid, file, to string, progress func(done, total uint64)) error
+	// AbandonMove ends a move of the disk that a driver has begun which is no more; the disk stays in its file. Without one, or for a machine that is not
+	// alive, there is nothing to do.
+	AbandonMove(ctx context.Context, uuid, file string) error
 	// RedirectDisks has the machine write all changes of the disks into files that the driver makes (file to overlay, qcow2), all from one point in time on.
 	// The disks' own files then change no more until MergeDisks. FailedPrecondition if one of them is redirected already.
 	RedirectDisks(ctx context.Context, uuid string, overlays map[string]string) error

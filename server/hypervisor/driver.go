@@ -242,6 +242,7 @@ type Driver interface {
 
 	LiveDisks
 	Monitor
+	Definitions
 
 	// EnsureNetwork makes a network, or changes it to this shape, and starts it. It survives a restart of the driver.
 	// FailedPrecondition if it would change while machines are connected, AlreadyExists if the bridge belongs to another network.

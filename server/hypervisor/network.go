@@ -41,7 +41,15 @@ func (n Network) check() error {
 	if n.Domain != "" && !isDomainName(n.Domain) {
 		return invalid("domain %q is not a DNS name", n.Domain)
 	}
+	if n.NoDHCP && len(n.DNS) > 0 {
+		return invalid("name servers %v: without a DHCP server nobody tells guests of them", n.DNS)
+	}
 	return nil
+}
+
+// NoLeases is the error of SetLeases for a network that was made with NoDHCP.
+func NoLeases(network string) error {
+	return fault.New(fault.FailedPrecondition, "network %q has no DHCP server of the virtualisation service; whoever made it serves its leases", network)
 }
 
 // CheckLeases reports what is wrong with leases for a network with the given gateway: InvalidArgument.

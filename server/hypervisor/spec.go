@@ -54,7 +54,7 @@ func (s Spec) resolveAuto(host Arch) Spec {
 		switch {
 		case s.Arch != ArchAMD64:
 			s.Machine = MachineVirt
-		case countBus(s.Disks, BusIDE) > 0: // q35 has no IDE
+		case countIDE(s.Disks) > 0: // q35 has no IDE
 			s.Machine = MachinePC
 		default:
 			s.Machine = MachineQ35
@@ -66,6 +66,7 @@ func (s Spec) resolveAuto(host Arch) Spec {
 			s.Firmware = FirmwareBIOS
 		}
 	}
+	s.Disks = resolveCDROMs(s.Disks, s.Machine)
 	return s
 }
 
@@ -122,32 +123,6 @@ func checkSize(s Spec) error {
 		return invalid("the most memory it can grow to, %d bytes, is no multiple of 1 MiB", s.MaxMemoryBytes)
 	case s.Console > ConsoleVNC:
 		return invalid("console %d is unknown", s.Console)
-	}
-	return nil
-}
-
-func checkDisks(s Spec) error {
-	if len(s.Disks) > MaxDisks {
-		return invalid("%d disks are more than %d", len(s.Disks), MaxDisks)
-	}
-	if n := countBus(s.Disks, BusIDE); n > MaxIDEDisks {
-		return invalid("%d IDE disks are more than %d", n, MaxIDEDisks)
-	}
-	writable := make(map[string]bool, len(s.Disks))
-	for i, d := range s.Disks {
-		if err := checkPath("disk", d.File); err != nil {
-			return err
-		}
-		if d.Format > DiskQCOW2 || d.Bus > BusNVMe {
-			return invalid("disk %d (%s): format %d or bus %d is unknown", i, d.File, d.Format, d.Bus)
-		}
-		if d.ReadOnly && (d.Bus == BusIDE || d.Bus == BusSATA) {
-			return invalid("disk %s: ATA disks cannot be read-only; use bus virtio or scsi", d.File)
-		}
-		if other, twice := writable[d.File]; twice && (other || !d.ReadOnly) {
-			return invalid("disk %s is attached twice and written to", d.File)
-		}
-		writable[d.File] = writable[d.File] || !d.ReadOnly
 	}
 	return nil
 }
@@ -210,6 +185,9 @@ func checkMAC(text string) error {
 }
 
 func checkBoot(s Spec) error {
+	if s.NetBoot && len(s.NICs) == 0 {
+		return invalid("a boot from the network needs a network card")
+	}
 	if s.Kernel == "" {
 		if s.Initrd != "" || s.CommandLine != "" {
 			return invalid("an initrd or a command line needs a kernel")
@@ -254,21 +232,16 @@ func checkBoard(s Spec) error {
 		return invalid("machine type %s does not exist for %s", s.Machine, s.Arch)
 	case s.Firmware > FirmwareUEFI || s.Firmware == FirmwareBIOS && !onPC:
 		return invalid("firmware %s does not exist for %s", s.Firmware, s.Arch)
-	case s.Machine != MachinePC && countBus(s.Disks, BusIDE) > 0:
+	case s.Machine != MachinePC && countIDE(s.Disks) > 0:
 		return invalid("machine type %s has no IDE; use machine type pc or another bus", s.Machine)
+	case countCDROMs(s.Disks)+countIDE(s.Disks) > MaxIDEDisks && s.Machine == MachinePC:
+		return invalid("%d IDE disks and CD-ROMs are more than %d", countCDROMs(s.Disks)+countIDE(s.Disks), MaxIDEDisks)
+	case s.Machine == MachineVirt && countSATA(s.Disks) > 0:
+		return invalid("machine type %s has no SATA; use another bus", s.Machine)
 	case s.Watchdog.Model == "ib700" && !onPC:
 		return invalid("watchdog ib700 needs an ISA bus, which machine type %s has not; use i6300esb", s.Machine)
 	}
 	return nil
-}
-
-func countBus(disks []Disk, bus DiskBus) (n int) {
-	for _, d := range disks {
-		if d.Bus == bus {
-			n++
-		}
-	}
-	return n
 }
 
 func invalid(format string, args ...any) error {

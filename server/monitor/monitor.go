@@ -34,6 +34,11 @@ type Service struct {
 	LogDir string
 	// Dial connects to VMs.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Metadata sees what guests ask the metadata service for.
+	Metadata MetadataTrace
+	// Bridges returns the names of the subnets' bridges.
+	Bridges func() []string
+	Leases  ExternalLeases
 }
 
 // VMs knows the VMs.
@@ -44,14 +49,16 @@ type VMs interface {
 var _ hypervisorv1.MonitoringServiceServer = (*Service)(nil)
 
 // GetUpdates implements MonitoringService.
-func (s *Service) GetUpdates(stream grpc.BidiStreamingServer[hypervisorv1.GetUpdatesRequest, hypervisorv1.GetUpdatesResponse]) error {
+func (s *Service) GetUpdates(stream grpc.BidiStreamingServer[hypervisorv1.GetUpdatesRequest, hypervisorv1.GetUpdatesResponse]) (failure error) {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	first, err := stream.Recv()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if err := checkUpdates(first); err != nil {
+	leases := &streamLeases{service: s.Leases}
+	defer func() { failure = errors.Join(failure, leases.end(ctx)) }()
+	if err := leases.take(ctx, first); err != nil {
 		return err
 	}
 	state, sub := s.Feed.Subscribe(first.GetAfterRevision())
@@ -61,22 +68,15 @@ func (s *Service) GetUpdates(stream grpc.BidiStreamingServer[hypervisorv1.GetUpd
 	}
 	asked, failed := make(chan struct{}, 1), make(chan error, 1)
 	if err == nil {
-		go func() { failed <- receive(ctx, stream, asked) }()
+		go func() { failed <- receive(ctx, stream, leases, asked) }()
 	}
 	return s.pump(ctx, stream, sub, state.GetRevision(), asked, failed)
 }
 
-// checkUpdates refuses what is not served yet.
-func checkUpdates(req *hypervisorv1.GetUpdatesRequest) error {
-	if req.GetExternalLeases() != nil {
-		return fault.New(fault.Unimplemented, "external_leases: are not served on this host yet")
-	}
-	return nil
-}
-
 // receive turns each further request into a token on asked. It ends when the client has no more to say (nil) or has gone.
 func receive(
-	ctx context.Context, stream grpc.BidiStreamingServer[hypervisorv1.GetUpdatesRequest, hypervisorv1.GetUpdatesResponse], asked chan<- struct{},
+	ctx context.Context, stream grpc.BidiStreamingServer[hypervisorv1.GetUpdatesRequest, hypervisorv1.GetUpdatesResponse],
+	leases *streamLeases, asked chan<- struct{},
 ) error {
 	for {
 		req, err := stream.Recv()
@@ -84,7 +84,7 @@ func receive(
 			return nil
 		}
 		if err == nil {
-			err = checkUpdates(req)
+			err = leases.take(ctx, req)
 		}
 		if err != nil {
 			return err
@@ -105,7 +105,7 @@ func (s *Service) pump(
 	quiet := time.NewTimer(heartbeat)
 	defer quiet.Stop()
 	for {
-		var update *hypervisorv1.Update
+		var message *hypervisorv1.GetUpdatesResponse
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -118,18 +118,24 @@ func (s *Service) pump(
 			failed = nil // the client only listens from now on
 			continue
 		case <-sub.Ready():
-			if update = sub.Take(); update == nil {
+			batch := sub.TakeBatch()
+			if batch == nil {
 				continue
 			}
-			revision = update.GetRevision()
+			message, revision = response(ctx, batch), batch.Revision()
 		case <-asked:
-			update = &hypervisorv1.Update{Revision: revision, Time: timestamppb.New(s.Now())}
+			message = s.sign(revision)
 		case <-quiet.C:
-			update = &hypervisorv1.Update{Revision: revision, Time: timestamppb.New(s.Now())}
+			message = s.sign(revision)
 		}
 		quiet.Reset(heartbeat)
-		if err := stream.Send(&hypervisorv1.GetUpdatesResponse{Update: update}); err != nil {
+		if err := stream.Send(message); err != nil {
 			return err
 		}
 	}
+}
+
+// sign is a sign of life.
+func (s *Service) sign(revision uint64) *hypervisorv1.GetUpdatesResponse {
+	return &hypervisorv1.GetUpdatesResponse{Update: &hypervisorv1.Update{Revision: revision, Time: timestamppb.New(s.Now())}}
 }

@@ -128,11 +128,11 @@ func TestUpdatesGoOnAfterARevision(t *testing.T) {
 	})
 }
 
-func TestExternalLeasesAreRefused(t *testing.T) {
+func TestExternalLeasesNeedPower(t *testing.T) {
 	t.Parallel()
 	u, _, done := start(t.Context(), feed.New(time.Now))
 	u.in <- &hypervisorv1.GetUpdatesRequest{ExternalLeases: &hypervisorv1.ExternalLeases{}}
-	if err := <-done; !fault.Is(err, fault.Unimplemented) {
+	if err := <-done; !fault.Is(err, fault.PermissionDenied) {
 		t.Error(err)
 	}
 }

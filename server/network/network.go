@@ -2,47 +2,105 @@ package network
 
 import (
 	"context"
-	"net"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/internal/page"
-	"github.com/hyperplane-project/hyperplane/internal/principal"
 	"github.com/hyperplane-project/hyperplane/server/feed"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
+	"github.com/hyperplane-project/hyperplane/server/netplane"
+	"github.com/hyperplane-project/hyperplane/server/store"
 )
 
-// Service is the NetworkService and the giver of addresses. Methods that are not built answer UNIMPLEMENTED.
+// Plane serves subnets on bridges of this host.
+type Plane interface {
+	// Serve begins to serve a subnet on its bridge, or goes on with a changed one.
+	Serve(ctx context.Context, s netplane.Subnet) error
+	// Stop ends it; an unknown one is no error.
+	Stop(ctx context.Context, id string) error
+	// Offer serves files by TFTP to one client of a served subnet until withdraw is called.
+	Offer(ctx context.Context, id string, client netip.Addr, files map[string][]byte) (withdraw func(), err error)
+	Close(ctx context.Context)
+}
+
+// sharer is a driver that knows whether its bridges are in this process's network.
+type sharer interface {
+	SharesNetwork(ctx context.Context) (bool, error)
+}
+
+// Deps are the collaborators of the service.
+type Deps struct {
+	Log    *slog.Logger
+	Driver hypervisor.Driver
+	Feed   *feed.Feed
+	// Store keeps what the API changes; nil = nothing survives a restart.
+	Store store.Store
+	// Plane is nil where only the virtualiser's DHCP server is to be used.
+	Plane Plane
+	// Uplink says that the host has an interface that carries VLANs.
+	Uplink bool
+	Now    func() time.Time
+}
+
+// Service is the NetworkService and the giver of addresses.
 type Service struct {
 	hypervisorv1.UnimplementedNetworkServiceServer
-	driver hypervisor.Driver
-	feed   *feed.Feed
+	Deps
 
-	mu      sync.Mutex
-	subnets []*pool
-	made    map[string]bool // networks that the driver has made in this run
-	sync    sync.Mutex      // one change of the DHCP server at a time
+	mu       sync.Mutex
+	subnets  []*pool
+	made     map[string]bool // networks that the driver has made in this run
+	order    uint64
+	silent   map[string]bool // UUIDs of VMs that get no lease
+	awaited  map[string]map[chan struct{}]struct{}
+	external map[*externals]struct{}
+	// registered are the external leases of RegisterExternalLeases.
+	registered *externals
+	boots      map[string]*boot // network boots by MAC address
+	// shares says whether the virtualiser's bridges are in our network; nil = not known yet.
+	shares *bool
+
+	sync sync.Mutex // one change of networks and DHCP servers at a time
 }
 
 var _ hypervisorv1.NetworkServiceServer = (*Service)(nil)
 
-// New makes the service for the subnets of the configuration.
+// New makes a service of which the virtualiser serves the subnets, and that forgets what the API changes.
 func New(driver hypervisor.Driver, f *feed.Feed, subnets []Subnet) (*Service, error) {
-	s := &Service{driver: driver, feed: f, made: make(map[string]bool)}
+	return Open(context.Background(), Deps{Log: slog.New(slog.DiscardHandler), Driver: driver, Feed: f, Now: time.Now}, subnets) //nolint:forbidigo // nothing in it waits
+}
+
+// Open makes the service for the subnets of the configuration, changed as the API has changed them since.
+func Open(ctx context.Context, d Deps, subnets []Subnet) (*Service, error) {
+	s := &Service{
+		Deps: d, made: make(map[string]bool), silent: make(map[string]bool), awaited: make(map[string]map[chan struct{}]struct{}),
+		external: make(map[*externals]struct{}), boots: make(map[string]*boot),
+	}
 	for _, n := range subnets {
-		if err := n.Validate(); err != nil {
+		s.subnets = append(s.subnets, newPool(n))
+	}
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	for _, p := range s.subnets {
+		if err := p.Validate(); err != nil {
 			return nil, err
 		}
-		for _, other := range s.subnets {
-			if other.ID == n.ID || other.Bridge == n.Bridge || other.Gateway.Masked().Overlaps(n.Gateway.Masked()) {
-				return nil, fault.New(fault.InvalidArgument, "subnet %q: has the id, bridge or addresses of subnet %q", n.ID, other.ID)
-			}
+		if p.DHCP == byPlane && d.Plane == nil {
+			return nil, fault.New(fault.InvalidArgument, "subnet %q: dhcp %s: this host has no network plane", p.ID, p.DHCP)
 		}
-		s.subnets = append(s.subnets, &pool{Subnet: n, used: make(map[netip.Addr]lease)})
+	}
+	if err := checkTogether(s.subnets); err != nil {
+		return nil, err
+	}
+	if _, ok := d.Driver.(sharer); !ok || d.Plane == nil {
+		s.shares = new(bool)
 	}
 	s.publish()
 	return s, nil
@@ -56,7 +114,12 @@ func (s *Service) Restore(vms []*hypervisorv1.VmInfo) {
 		for i, a := range append([]*hypervisorv1.Address{vm.GetAddress()}, vm.GetSecondaryAddresses()...) {
 			ip, err := netip.ParseAddr(a.GetIpAddress())
 			if p := s.find(subnetOf(vm, i)); err == nil && p != nil {
-				p.used[ip] = lease{vm.GetUuid(), vm.GetHostname(), a.GetMacAddress()}
+				s.order++
+				l := lease{uuid: vm.GetUuid(), hostname: vm.GetHostname(), mac: strings.ToLower(a.GetMacAddress()), primary: i == 0, order: s.order}
+				if old, had := p.used[ip]; had {
+					l.order = old.order
+				}
+				p.used[ip] = l
 			}
 		}
 	}
@@ -68,123 +131,6 @@ func subnetOf(vm *hypervisorv1.VmInfo, nic int) string {
 		return vm.GetSubnetId()
 	}
 	return vm.GetSecondarySubnetIds()[nic-1]
-}
-
-// Request is the wish for an address.
-type Request struct {
-	UUID, Hostname string
-	// SubnetID is the subnet; empty = the only one there is.
-	SubnetID string
-	// Want may hold an IP address, a MAC address, both or nothing.
-	Want   *hypervisorv1.Address
-	Caller principal.Caller
-}
-
-// Allocate gives a VM an address and returns it with the subnet's id.
-func (s *Service) Allocate(req Request) (*hypervisorv1.Address, string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p, err := s.choose(req.SubnetID)
-	if err != nil {
-		return nil, "", err
-	}
-	if restricted := len(p.AllowedUsers)+len(p.AllowedGroups) > 0; restricted && !req.Caller.Power &&
-		!req.Caller.OwnsAny(p.AllowedUsers, p.AllowedGroups) {
-		return nil, "", fault.New(fault.PermissionDenied, "subnet %q: %s may not create VMs in it", p.ID, req.Caller.Name)
-	}
-	want, mac, err := parseWant(req.Want)
-	if err != nil {
-		return nil, "", err
-	}
-	if other, taken := s.macInUse(mac); taken {
-		return nil, "", fault.New(fault.AlreadyExists, "MAC address %s: in use by VM %s", mac, other)
-	}
-	ip, err := p.take(want, lease{req.UUID, req.Hostname, mac})
-	if err != nil {
-		return nil, "", err
-	}
-	if mac == "" {
-		mac = macOf(ip)
-		p.used[ip] = lease{req.UUID, req.Hostname, mac}
-	}
-	s.publishLocked()
-	return &hypervisorv1.Address{IpAddress: ip.String(), MacAddress: mac}, p.ID, nil
-}
-
-func parseWant(want *hypervisorv1.Address) (ip netip.Addr, mac string, err error) {
-	if text := want.GetIpAddress(); text != "" {
-		if ip, err = netip.ParseAddr(text); err != nil {
-			return ip, "", fault.New(fault.InvalidArgument, "address %q: not an IP address", text)
-		}
-		ip = ip.Unmap()
-	}
-	if text := want.GetMacAddress(); text != "" {
-		hw, err := net.ParseMAC(text)
-		if err != nil || len(hw) != 6 || hw[0]&1 != 0 {
-			return ip, "", fault.New(fault.InvalidArgument, "MAC address %q: not the address of one card (six bytes, first one even)", text)
-		}
-		mac = hw.String()
-	}
-	return ip, mac, nil
-}
-
-func (s *Service) macInUse(mac string) (uuid string, taken bool) {
-	if mac == "" {
-		return "", false
-	}
-	for _, p := range s.subnets {
-		for _, l := range p.used {
-			if l.mac == mac {
-				return l.uuid, true
-			}
-		}
-	}
-	return "", false
-}
-
-// Release takes back all addresses of a VM.
-func (s *Service) Release(uuid string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.subnets {
-		for a, l := range p.used {
-			if l.uuid == uuid {
-				delete(p.used, a)
-			}
-		}
-	}
-	s.publishLocked()
-}
-
-// Attach makes the subnet ready for a network card and returns how the card connects to it. The subnet's DHCP server then knows all
-// addresses in use.
-func (s *Service) Attach(ctx context.Context, subnetID string) (hypervisor.NIC, error) {
-	s.sync.Lock()
-	defer s.sync.Unlock()
-	s.mu.Lock()
-	p, err := s.choose(subnetID)
-	if err != nil {
-		s.mu.Unlock()
-		return hypervisor.NIC{}, err
-	}
-	leases, made := p.leases(), s.made[p.ID]
-	s.mu.Unlock()
-	if p.Existing {
-		return hypervisor.NIC{Bridge: p.Bridge}, nil
-	}
-	nic := hypervisor.NIC{Network: "hyperplane-" + p.ID}
-	if !made {
-		err := s.driver.EnsureNetwork(ctx, hypervisor.Network{
-			Name: nic.Network, Bridge: p.Bridge, Gateway: p.Gateway, Domain: p.Domain, DNS: p.DNS, Isolated: p.Isolated,
-		})
-		if err != nil {
-			return nic, fault.Wrap(err, "subnet %q", p.ID)
-		}
-		s.mu.Lock()
-		s.made[p.ID] = true
-		s.mu.Unlock()
-	}
-	return nic, fault.Wrap(s.driver.SetLeases(ctx, nic.Network, leases), "subnet %q: DHCP leases", p.ID)
 }
 
 // ListSubnets implements NetworkService.
@@ -202,10 +148,31 @@ func (s *Service) ListSubnets(_ context.Context, req *hypervisorv1.ListSubnetsRe
 	return &hypervisorv1.ListSubnetsResponse{Subnets: all, NextPageToken: next}, nil
 }
 
+// Bridges returns the names of the subnets' bridges.
+func (s *Service) Bridges() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]string, len(s.subnets))
+	for i, p := range s.subnets {
+		all[i] = p.Bridge
+	}
+	return all
+}
+
 // find returns a subnet or nil. The caller holds mu.
 func (s *Service) find(id string) *pool {
 	for _, p := range s.subnets {
 		if p.ID == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// of returns the subnet that an address is in, or nil. The caller holds mu.
+func (s *Service) of(a netip.Addr) *pool {
+	for _, p := range s.subnets {
+		if p.Gateway.Masked().Contains(a) {
 			return p
 		}
 	}
@@ -233,12 +200,18 @@ func (s *Service) choose(id string) (*pool, error) {
 func (s *Service) publish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.feed.SetSubnets(&hypervisorv1.SubnetList{Subnets: s.describe()})
+	s.Feed.SetSubnets(&hypervisorv1.SubnetList{Subnets: s.describe()})
 	s.publishLocked()
 }
 
-// publishLocked tells the watchers of the addresses. The caller holds mu.
+// publishLocked tells the watchers of the addresses. The caller holds mu. The list is made only if somebody looks, of what is true then.
 func (s *Service) publishLocked() {
+	s.Feed.SetAddressPool(s.addressPool)
+}
+
+func (s *Service) addressPool() *hypervisorv1.AddressPool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	all := &hypervisorv1.AddressPool{NumFreeAddresses: make(map[string]uint32)}
 	for _, p := range s.subnets {
 		all.NumFreeAddresses[p.ID] = uint32(p.free())
@@ -246,25 +219,9 @@ func (s *Service) publishLocked() {
 			all.Addresses = append(all.Addresses, &hypervisorv1.Address{IpAddress: a.String(), MacAddress: l.mac})
 		}
 		for a := range p.candidates() {
-			all.Addresses = append(all.Addresses, &hypervisorv1.Address{IpAddress: a.String(), MacAddress: macOf(a)})
+			all.Addresses = append(all.Addresses, &hypervisorv1.Address{IpAddress: a.String(), MacAddress: p.mac(a)})
 		}
 	}
 	slices.SortFunc(all.GetAddresses(), func(a, b *hypervisorv1.Address) int { return strings.Compare(a.GetIpAddress(), b.GetIpAddress()) })
-	s.feed.SetAddressPool(all)
-}
-
-// describe returns the subnets as the API shows them. The caller holds mu.
-func (s *Service) describe() []*hypervisorv1.Subnet {
-	all := make([]*hypervisorv1.Subnet, 0, len(s.subnets))
-	for _, p := range s.subnets {
-		n := &hypervisorv1.Subnet{
-			Id: p.ID, IpGateway: p.Gateway.Addr().String(), IpMask: net.IP(net.CIDRMask(p.Gateway.Bits(), 32)).String(),
-			DomainName: p.Domain, Manage: !p.Existing, AllowedUsers: p.AllowedUsers, AllowedGroups: p.AllowedGroups, DisableMetadata: true,
-		}
-		for _, d := range p.DNS {
-			n.DomainNameServers = append(n.DomainNameServers, d.String())
-		}
-		all = append(all, n)
-	}
 	return all
 }

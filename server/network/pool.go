@@ -1,71 +1,47 @@
-// Package network keeps the subnets of a host and the addresses in them, and tells the virtualiser's DHCP server who has which.
+// Package network keeps the subnets of a host and the addresses in them, and has somebody serve them: the host's network plane (package netplane) or the
+// virtualiser's DHCP server.
 package network
 
 import (
-	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 )
 
-// maxPool bounds a subnet's pool: watchers are told all its addresses.
-const maxPool = 16384
-
-// Subnet is the wish for a subnet.
-type Subnet struct {
-	ID string
-	// Bridge is the bridge's name. With Existing the bridge is there already and is not touched; otherwise the virtualiser makes it.
-	Bridge   string
-	Existing bool
-	// Gateway is the host's own address in the subnet, with the prefix length.
-	Gateway netip.Prefix
-	// First and Last bound the addresses that VMs are given.
-	First, Last netip.Addr
-	Domain      string
-	DNS         []netip.Addr
-	// Isolated subnets have no way out.
-	Isolated                    bool
-	AllowedUsers, AllowedGroups []string
-}
-
-// Validate says what is wrong with the subnet.
-func (s Subnet) Validate() error {
-	bad := func(format string, args ...any) error {
-		return fault.New(fault.InvalidArgument, "subnet %q: %s", s.ID, fmt.Sprintf(format, args...))
-	}
-	switch {
-	case s.ID == "" || s.ID == "hypervisor":
-		return bad("the id must not be empty or \"hypervisor\"")
-	case s.Bridge == "" || len(s.Bridge) > 15:
-		return bad("bridge %q: a bridge's name has 1 to 15 bytes", s.Bridge)
-	case !s.Gateway.IsValid() || !s.Gateway.Addr().Is4():
-		return bad("gateway must be an IPv4 address with a prefix length, as 10.0.0.1/24")
-	case !s.First.IsValid() || !s.Last.IsValid() || s.Last.Less(s.First):
-		return bad("first and last must be addresses, first not after last")
-	}
-	network := s.Gateway.Masked()
-	for _, a := range []netip.Addr{s.First, s.Last} {
-		if !network.Contains(a) || a == network.Addr() {
-			return bad("address %s is not in %s", a, network)
-		}
-	}
-	if first, last := s.First.As4(), s.Last.As4(); binary.BigEndian.Uint32(last[:])-binary.BigEndian.Uint32(first[:]) >= maxPool {
-		return bad("first to last are more than %d addresses", maxPool)
-	}
-	return nil
-}
-
 // lease is an address in use.
 type lease struct {
 	uuid, hostname, mac string
+	// primary is the address of the VM's first card.
+	primary bool
+	// order grows with each address that is taken.
+	order uint64
 }
 
-// pool is a subnet with its addresses in use.
+// pool is a subnet with its addresses.
 type pool struct {
 	Subnet
 	used map[netip.Addr]lease
+	// extra are addresses that were added to the range, with their MAC addresses ("" = the usual one); removed are those taken out of it.
+	extra   map[netip.Addr]string
+	removed map[netip.Addr]bool
+	// external are addresses that are leased to machines that are no VMs of this host.
+	external map[netip.Addr]lease
+	// actual is who serves the subnet since it was made; empty = not made yet.
+	actual string
+	// closing says that the subnet is just being changed or deleted.
+	closing bool
+}
+
+func newPool(n Subnet) *pool {
+	return &pool{
+		Subnet: n, used: make(map[netip.Addr]lease), extra: make(map[netip.Addr]string), removed: make(map[netip.Addr]bool),
+		external: make(map[netip.Addr]lease),
+	}
 }
 
 func (p *pool) free() int {
@@ -76,28 +52,76 @@ func (p *pool) free() int {
 	return n
 }
 
-// candidates yields the free addresses, lowest first.
+// candidates yields the free addresses, lowest first, those of the range before those that were added.
 func (p *pool) candidates() func(yield func(netip.Addr) bool) {
 	return func(yield func(netip.Addr) bool) {
 		for a := p.First; a.IsValid() && !p.Last.Less(a); a = a.Next() {
-			if _, taken := p.used[a]; taken || a == p.Gateway.Addr() {
-				continue
+			_, added := p.extra[a]
+			if !added && !p.removed[a] && !p.taken(a) && !yield(a) {
+				return
 			}
-			if !yield(a) {
+		}
+		for _, a := range slices.SortedFunc(maps.Keys(p.extra), netip.Addr.Compare) {
+			if !p.taken(a) && !yield(a) {
 				return
 			}
 		}
 	}
 }
 
+func (p *pool) taken(a netip.Addr) bool {
+	_, used := p.used[a]
+	_, external := p.external[a]
+	return used || external || a == p.Gateway.Addr()
+}
+
+// has reports whether an address is in the pool, free or used.
+func (p *pool) has(a netip.Addr) bool {
+	_, used := p.used[a]
+	_, added := p.extra[a]
+	inRange := p.First.IsValid() && !a.Less(p.First) && !p.Last.Less(a) && !p.removed[a] && a != p.Gateway.Addr()
+	return used || added || inRange
+}
+
+// mac is the MAC address of the card that gets an address and whose owner wished for none.
+func (p *pool) mac(a netip.Addr) string {
+	if mac := p.extra[a]; mac != "" {
+		return mac
+	}
+	return macOf(a)
+}
+
+// isDynamic reports whether an address is in the range for machines that are no VMs.
+func (p *pool) isDynamic(a netip.Addr) bool {
+	return p.DynamicFirst.IsValid() && !a.Less(p.DynamicFirst) && !p.DynamicLast.Less(a)
+}
+
+// checkHost refuses an address that no machine in the subnet can have.
+func (p *pool) checkHost(a netip.Addr) error {
+	switch {
+	case !isHost(p.Gateway, a):
+		return fault.New(fault.InvalidArgument, "address %s: not an address for VMs of subnet %q (%s)", a, p.ID, p.Gateway.Masked())
+	case p.isDynamic(a):
+		return fault.New(fault.InvalidArgument, "address %s: is in the dynamic range of subnet %q", a, p.ID)
+	default:
+		return nil
+	}
+}
+
 // take gives an address to a VM: the wanted one, or the lowest free one.
 func (p *pool) take(want netip.Addr, l lease) (netip.Addr, error) {
+	if p.closing {
+		return want, fault.New(fault.Unavailable, "subnet %q: is just being changed; try again", p.ID)
+	}
 	if want.IsValid() {
-		if !p.Gateway.Masked().Contains(want) || want == p.Gateway.Addr() {
-			return want, fault.New(fault.InvalidArgument, "address %s: not an address for VMs of subnet %q (%s)", want, p.ID, p.Gateway.Masked())
+		if err := p.checkHost(want); err != nil {
+			return want, err
 		}
 		if other, taken := p.used[want]; taken {
 			return want, fault.New(fault.AlreadyExists, "address %s: in use by VM %s", want, other.uuid)
+		}
+		if _, taken := p.external[want]; taken {
+			return want, fault.New(fault.AlreadyExists, "address %s: is leased to a machine that is no VM", want)
 		}
 		p.used[want] = l
 		return want, nil
@@ -109,10 +133,30 @@ func (p *pool) take(want netip.Addr, l lease) (netip.Addr, error) {
 	return want, fault.New(fault.ResourceExhausted, "subnet %q: no free addresses in pool", p.ID)
 }
 
-func (p *pool) leases() []hypervisor.Lease {
+// leases returns what the virtualiser's DHCP server is told. It refuses a name twice, so only the first one who has it is given it.
+func (p *pool) leases(silent map[string]bool) []hypervisor.Lease {
+	type held struct {
+		lease
+		address netip.Addr
+	}
+	var ordered []held
+	for _, set := range []map[netip.Addr]lease{p.used, p.external} {
+		for a, l := range set {
+			if l.mac != "" && !silent[l.uuid] {
+				ordered = append(ordered, held{l, a})
+			}
+		}
+	}
+	slices.SortFunc(ordered, func(a, b held) int { return int(a.order) - int(b.order) })
 	var all []hypervisor.Lease
-	for a, l := range p.used {
-		all = append(all, hypervisor.Lease{MAC: l.mac, Address: a, Hostname: l.hostname})
+	names := make(map[string]bool)
+	for _, h := range ordered {
+		name := h.hostname
+		if names[strings.ToLower(name)] {
+			name = ""
+		}
+		names[strings.ToLower(name)] = true
+		all = append(all, hypervisor.Lease{MAC: h.mac, Address: h.address, Hostname: name})
 	}
 	return all
 }

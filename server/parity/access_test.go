@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -100,6 +101,9 @@ func verdict(err error) codes.Code {
 	return codes.OK
 }
 
+// silence is how long a stream that lets a caller in may say nothing.
+const silence = 3 * time.Second
+
 // knock calls a method with a request that names the VM, and nothing else, and returns how it ends.
 func knock(ctx context.Context, cc *grpc.ClientConn, m protoreflect.MethodDescriptor, vm string) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -111,6 +115,8 @@ func knock(ctx context.Context, cc *grpc.ClientConn, m protoreflect.MethodDescri
 	if !isStream(m) {
 		return cc.Invoke(ctx, fullMethod(m), req, dynamicpb.NewMessage(m.Output()))
 	}
+	ctx, cancel = context.WithTimeout(ctx, silence)
+	defer cancel()
 	stream, err := cc.NewStream(ctx, &grpc.StreamDesc{ServerStreams: m.IsStreamingServer(), ClientStreams: m.IsStreamingClient()}, fullMethod(m))
 	if err != nil {
 		return err

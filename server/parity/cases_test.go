@@ -295,9 +295,13 @@ func unary() map[string]unaryCase {
 		},
 	}
 	maps.Copy(cases, hostCases())
+	maps.Copy(cases, networkCases())
 	maps.Copy(cases, vmCases())
+	maps.Copy(cases, transferCases())
 	maps.Copy(cases, volumeCases())
+	maps.Copy(cases, diskCases())
 	maps.Copy(cases, trustCases())
+	maps.Copy(cases, imageCases())
 	return cases
 }
 

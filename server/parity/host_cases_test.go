@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ import (
 // alone says which methods need a server of their own, because they change what the other cases rely on, and how it is configured.
 func alone(method string) (change func(*config.Config), ok bool) {
 	switch method {
-	case "PowerOff", "SetDisabledState":
+	case "PowerOff", "SetDisabledState", "PrepareVmForMigration":
 		return func(*config.Config) {}, true
 	case "ProbeVmPort": // its VM has an address that the test can listen on
 		return func(c *config.Config) {
@@ -32,6 +33,10 @@ func alone(method string) (change func(*config.Config), ok bool) {
 		}, true
 	case "ChangeVmSubnet":
 		return withSecondSubnet, true
+	case "UpdateSubnets", "ChangeAddressPool", "RegisterExternalLeases", "NetbootMachine":
+		return withLoopbackSubnet, true
+	case "ChangeVmVolumeStorageIndex":
+		return func(c *config.Config) { c.MoreVolumeDirs = []string{filepath.Join(c.StateDir, "more-volumes")} }, true
 	default:
 		return nil, false
 	}

@@ -34,6 +34,11 @@ func streams() map[string]streamCase {
 		"WatchJob":              {watchGRPC, watchREST},
 	}
 	maps.Copy(cases, hostStreams())
+	maps.Copy(cases, imageStreams())
+	maps.Copy(cases, transferStreams())
+	maps.Copy(cases, networkStreams())
+	maps.Copy(cases, diskStreams())
+	maps.Copy(cases, consoleStreams())
 	return cases
 }
 

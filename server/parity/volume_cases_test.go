@@ -43,7 +43,7 @@ func volumeCases() map[string]unaryCase {
 	return map[string]unaryCase{
 		"AddVmVolumes": {
 			func(ctx context.Context, w *world) proto.Message {
-				return &hypervisorv1.AddVmVolumesRequest{Vm: w.vm(ctx, false), VolumeSizes: []uint64{4096, 8192}}
+				return &hypervisorv1.AddVmVolumesRequest{Vm: w.vm(ctx, true), VolumeSizes: []uint64{4096, 8192}}
 			},
 			after(sizes(4096, 8192)),
 		},
@@ -79,7 +79,7 @@ func volumeCases() map[string]unaryCase {
 		},
 		"SnapshotVm": {
 			func(ctx context.Context, w *world) proto.Message {
-				return &hypervisorv1.SnapshotVmRequest{Vm: w.vm(ctx, false), Name: "monday"}
+				return &hypervisorv1.SnapshotVmRequest{Vm: w.vm(ctx, true), Name: "monday", ForceIfNotStopped: true}
 			},
 			after(snapshots(1)),
 		},

@@ -49,6 +49,7 @@ func New(ctx context.Context, d Deps) (http.Handler, error) {
 	mux.HandleFunc("POST /v1/vms:upload", h.uploadVM)
 	mux.HandleFunc("GET /v1/vms/{vm}/serial", h.serial)
 	mux.HandleFunc("GET /v1/vms/{vm}/console", h.display)
+	mux.HandleFunc("GET /v1/vms/{vm}/manager", h.manager)
 	mux.Handle("/v1/", gateway)
 	legacy.Register(mux, d.Channel)
 	return prepared(mux), nil

@@ -54,6 +54,21 @@ func (h handlers) display(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// manager connects a WebSocket to a VM's monitor; messages are lines of the QEMU Machine Protocol, or parts of them.
+func (h handlers) manager(w http.ResponseWriter, r *http.Request) {
+	h.bridge(w, r, func(ctx context.Context) (pipe, error) {
+		stream, err := hypervisorv1.NewConsoleServiceClient(h.Channel).ConnectToVmManager(ctx)
+		if err != nil {
+			return pipe{}, err
+		}
+		return pipe{
+			send: func(p []byte) error { return stream.Send(&hypervisorv1.ConnectToVmManagerRequest{Data: p}) },
+			recv: func() ([]byte, error) { m, err := stream.Recv(); return m.GetData(), err },
+			done: stream.CloseSend,
+		}, stream.Send(&hypervisorv1.ConnectToVmManagerRequest{Vm: r.PathValue("vm")})
+	})
+}
+
 // bridge upgrades the request and copies both ways. Pages of other origins are refused by the WebSocket library.
 func (h handlers) bridge(w http.ResponseWriter, r *http.Request, open func(context.Context) (pipe, error)) {
 	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(r.Context(), outgoing(r)))

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"os"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
@@ -36,45 +35,50 @@ func (s *Service) RestoreVmFromSnapshot(
 	return &hypervisorv1.RestoreVmFromSnapshotResponse{}, nil
 }
 
-// restore prepares the new files of all volumes before any takes the old one's place.
+// restore prepares the new files of all volumes before any takes the old one's place. A VM that runs is halted only for that, and started again.
 func (s *Service) restore(ctx context.Context, record *hypervisorv1.LocalVmInfo, name string, volumes []int, retain bool) (err error) {
-	var fresh []string
+	uuid := record.GetVmInfo().GetUuid()
+	j := journal{Snapshot: name, Retain: retain}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, remove(fresh))
+		if err != nil && !j.begun {
+			err = errors.Join(err, j.discard())
 		}
 	}()
-	sizes := make(map[int]uint64)
 	for _, i := range volumes {
-		volume := record.GetVolumeLocations()[i].GetFilename()
-		to := volume + ".restored"
-		fresh = append(fresh, to)
-		if _, err := s.Files.Duplicate(ctx, vm.SnapshotFile(volume, name), to); err != nil {
+		file := record.GetVolumeLocations()[i].GetFilename()
+		j.Volumes = append(j.Volumes, restored{File: file})
+		v := &j.Volumes[len(j.Volumes)-1]
+		if _, err := s.Files.Duplicate(ctx, vm.SnapshotFile(file, name), v.fresh()); err != nil {
 			return fault.Wrap(err, "volume %d", i)
 		}
-		if sizes[i], err = s.Files.Size(ctx, to, record.GetVmInfo().GetVolumes()[i].GetFormat()); err != nil {
-			return fault.Wrap(err, "volume %d", i)
-		}
-	}
-	for n, i := range volumes {
-		if err := os.Rename(fresh[n], record.GetVolumeLocations()[i].GetFilename()); err != nil {
+		if v.Size, err = s.Files.Size(ctx, v.fresh(), record.GetVmInfo().GetVolumes()[i].GetFormat()); err != nil {
 			return fault.Wrap(err, "volume %d", i)
 		}
 	}
-	_, err = s.Operations.Change(ctx, record.GetVmInfo().GetUuid(), func(r *hypervisorv1.LocalVmInfo) error {
-		for i, size := range sizes {
-			v := r.GetVmInfo().GetVolumes()[i]
-			v.Size, v.VirtualSize = size, size
-			if !retain {
-				delete(v.GetSnapshots(), name)
-			}
-		}
-		return nil
-	})
-	if err != nil || retain {
+	if !runs(record) {
+		return s.replace(ctx, uuid, &j)
+	}
+	if err := s.Operations.Halt(ctx, uuid); err != nil {
 		return err
 	}
-	return s.removeFiles(record, name, volumes)
+	err = s.replace(ctx, uuid, &j)
+	if err != nil && j.begun {
+		return err // it would run with volumes that do not belong together
+	}
+	_, startErr := s.Operations.Resume(ctx, uuid, 0)
+	return errors.Join(err, fault.Wrap(startErr, "start it again"))
+}
+
+// replace puts the new files in the old ones' places: all of them, if need be after the next start of the host.
+func (s *Service) replace(ctx context.Context, uuid string, j *journal) error {
+	dir, err := s.Operations.Directory(uuid)
+	if err != nil {
+		return err
+	}
+	if err := j.write(dir); err != nil {
+		return err
+	}
+	return s.complete(ctx, uuid, dir, j)
 }
 
 // DiscardVmSnapshot implements SnapshotService. The VM may be in any state: nothing but the snapshot's own files is touched.

@@ -1,5 +1,6 @@
 // Package snapshot is the SnapshotService: states of a VM's volumes that are kept beside them. A snapshot is a second file that shares its blocks with the
-// volume where the file system can (XFS, btrfs), and a sparse copy elsewhere.
+// volume where the file system can (XFS, btrfs), and a sparse copy elsewhere. While a VM runs its volumes' files are kept still by having it write elsewhere
+// until they are copied.
 package snapshot
 
 import (
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -27,6 +29,23 @@ type Operations interface {
 	Change(ctx context.Context, uuid string, change func(*hypervisorv1.LocalVmInfo) error) (*hypervisorv1.LocalVmInfo, error)
 	// Finish runs an operation to its end even if its caller goes away.
 	Finish(ctx context.Context, op func(context.Context) error) error
+	// Directory returns the folder for the VM's files.
+	Directory(uuid string) (string, error)
+	// Halt brings a VM that is RUNNING to STOPPED. The caller holds the lock.
+	Halt(ctx context.Context, uuid string) error
+	// Resume starts a VM that is STOPPED. timedOut says that the guest did not take its address in time; with 0 nobody waits for that. The caller holds the lock.
+	Resume(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error)
+}
+
+// VMs knows the VMs.
+type VMs interface {
+	List() []*hypervisorv1.VmInfo
+}
+
+// Driver keeps the files of a VM's volumes still while the VM runs.
+type Driver interface {
+	RedirectDisks(ctx context.Context, uuid string, overlays map[string]string) error
+	MergeDisks(ctx context.Context, uuid string, overlays map[string]string) error
 }
 
 // Files copies files of volumes.
@@ -41,8 +60,10 @@ type Files interface {
 // Service is the SnapshotService.
 type Service struct {
 	hypervisorv1.UnimplementedSnapshotServiceServer
+	VMs        VMs
 	Operations Operations
 	Files      Files
+	Driver     Driver
 }
 
 var _ hypervisorv1.SnapshotServiceServer = (*Service)(nil)
@@ -58,26 +79,33 @@ func checkName(name string) error {
 	return nil
 }
 
-// acquire takes the lock of a VM that is stopped. force asks for one that is not, which needs the virtualiser's help.
+// acquire takes the lock of a VM that is stopped, or with force of one that runs or has ended unexpectedly. What an earlier operation has left half-done is
+// brought to its end first.
 func (s *Service) acquire(ctx context.Context, ref, action string, force bool) (*hypervisorv1.LocalVmInfo, func(), error) {
 	record, release, err := s.Operations.Acquire(ctx, ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	info := record.GetVmInfo()
-	err = vm.Require(info, action, hypervisorv1.State_STATE_STOPPED)
-	if err != nil && force {
-		err = fault.New(fault.Unimplemented, "vm %s: force_if_not_stopped: a VM that is not stopped can not be snapshot or restored on this host yet; stop it first",
-			vm.Name(info))
+	info, states := record.GetVmInfo(), []hypervisorv1.State{hypervisorv1.State_STATE_STOPPED}
+	if force {
+		states = append(states, hypervisorv1.State_STATE_RUNNING, hypervisorv1.State_STATE_CRASHED, hypervisorv1.State_STATE_FAILED_TO_START)
 	}
+	err = vm.Require(info, action, states...)
 	if err == nil && len(record.GetVolumeLocations()) != len(info.GetVolumes()) {
 		err = fault.New(fault.Internal, "vm %s: %d volumes lie at %d places", vm.Name(info), len(info.GetVolumes()), len(record.GetVolumeLocations()))
+	}
+	if err == nil {
+		record, err = s.Settle(ctx, record)
 	}
 	if err != nil {
 		release()
 		return nil, nil, err
 	}
 	return record, release, nil
+}
+
+func runs(record *hypervisorv1.LocalVmInfo) bool {
+	return record.GetVmInfo().GetState() == hypervisorv1.State_STATE_RUNNING
 }
 
 // having returns the indices of the volumes that have the snapshot.

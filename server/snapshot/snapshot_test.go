@@ -7,12 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hyperplane-project/hyperplane/converters/all"
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor/fake"
 	"github.com/hyperplane-project/hyperplane/server/snapshot"
 	"github.com/hyperplane-project/hyperplane/server/volume"
 )
@@ -21,20 +24,79 @@ import (
 type machine struct {
 	t      *testing.T
 	record *hypervisorv1.LocalVmInfo
+	refuse bool // changes of the record fail
+	copies *files
+	host   *fake.Host
+	driver *fake.Driver
+	calls  []string
 	*snapshot.Service
 }
+
+var errRefused = errors.New("the record cannot be changed")
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	dir := t.TempDir()
-	m := &machine{t: t, record: &hypervisorv1.LocalVmInfo{VmInfo: &hypervisorv1.VmInfo{Uuid: "u", State: hypervisorv1.State_STATE_STOPPED}}}
+	m := &machine{t: t, record: &hypervisorv1.LocalVmInfo{VmInfo: &hypervisorv1.VmInfo{Uuid: testUUID, State: hypervisorv1.State_STATE_STOPPED}}}
 	for _, name := range []string{"root", "secondary-volume.0"} {
 		m.record.VmInfo.Volumes = append(m.record.VmInfo.Volumes, &hypervisorv1.Volume{Size: 1 << 20, VirtualSize: 1 << 20})
 		m.record.VolumeLocations = append(m.record.VolumeLocations, &hypervisorv1.LocalVolume{DirectoryToCleanup: dir, Filename: filepath.Join(dir, name)})
 	}
 	m.fill("before")
-	m.Service = &snapshot.Service{Operations: m, Files: &volume.Maker{Formats: all.Formats()}}
+	m.copies = &files{Maker: &volume.Maker{Formats: all.Formats()}}
+	m.host, m.driver = fake.New(fake.Options{})
+	t.Cleanup(func() { _ = m.driver.Close() })
+	m.Service = &snapshot.Service{VMs: m, Operations: m, Files: m.copies, Driver: m.driver}
 	return m
+}
+
+const testUUID = "d6d5b0a0-0000-4000-8000-000000000001"
+
+// files tells of copies before they are made.
+type files struct {
+	*volume.Maker
+	before func(from, to string)
+}
+
+func (f *files) Duplicate(ctx context.Context, from, to string) (uint64, error) {
+	if f.before != nil {
+		f.before(from, to)
+	}
+	return f.Maker.Duplicate(ctx, from, to)
+}
+
+// run starts the VM.
+func (m *machine) run() {
+	m.t.Helper()
+	spec := hypervisor.Spec{UUID: testUUID, Name: "vm", CPUs: 1, MemoryBytes: 64 << 20}
+	for _, p := range m.record.GetVolumeLocations() {
+		spec.Disks = append(spec.Disks, hypervisor.Disk{File: p.GetFilename()})
+	}
+	must(m.t, m.driver.Define(m.t.Context(), spec), m.driver.Start(m.t.Context(), testUUID))
+	m.enter(hypervisorv1.State_STATE_RUNNING)
+}
+
+func (m *machine) enter(s hypervisorv1.State) {
+	m.record = proto.CloneOf(m.record)
+	m.record.VmInfo.State = s
+}
+
+func (m *machine) List() []*hypervisorv1.VmInfo { return []*hypervisorv1.VmInfo{m.record.GetVmInfo()} }
+
+func (m *machine) Directory(string) (string, error) {
+	return m.record.GetVolumeLocations()[0].GetDirectoryToCleanup(), nil
+}
+
+func (m *machine) Halt(ctx context.Context, uuid string) error {
+	m.calls = append(m.calls, "halt")
+	m.enter(hypervisorv1.State_STATE_STOPPED)
+	return m.driver.Kill(ctx, uuid)
+}
+
+func (m *machine) Resume(ctx context.Context, uuid string, _ time.Duration) (bool, error) {
+	m.calls = append(m.calls, "resume")
+	m.enter(hypervisorv1.State_STATE_RUNNING)
+	return false, m.driver.Start(ctx, uuid)
 }
 
 func (m *machine) Acquire(context.Context, string) (*hypervisorv1.LocalVmInfo, func(), error) {
@@ -44,6 +106,9 @@ func (m *machine) Acquire(context.Context, string) (*hypervisorv1.LocalVmInfo, f
 func (m *machine) Change(
 	_ context.Context, _ string, change func(*hypervisorv1.LocalVmInfo) error,
 ) (*hypervisorv1.LocalVmInfo, error) {
+	if m.refuse {
+		return nil, errRefused
+	}
 	r := proto.CloneOf(m.record)
 	if err := change(r); err != nil {
 		return nil, err
@@ -87,6 +152,17 @@ func (m *machine) files(want int) {
 
 func (m *machine) take(name string, rootOnly bool) error {
 	_, err := m.SnapshotVm(m.t.Context(), &hypervisorv1.SnapshotVmRequest{Vm: "u", Name: name, RootOnly: rootOnly})
+	return err
+}
+
+// force takes a snapshot of a VM that is not stopped.
+func (m *machine) force(name string) error {
+	_, err := m.SnapshotVm(m.t.Context(), &hypervisorv1.SnapshotVmRequest{Vm: "u", Name: name, ForceIfNotStopped: true})
+	return err
+}
+
+func (m *machine) forceRestore(name string) error {
+	_, err := m.RestoreVmFromSnapshot(m.t.Context(), &hypervisorv1.RestoreVmFromSnapshotRequest{Vm: "u", Name: name, ForceIfNotStopped: true})
 	return err
 }
 
@@ -159,9 +235,9 @@ func TestRefused(t *testing.T) {
 	if err := m.take("x", false); !fault.Is(err, fault.FailedPrecondition) {
 		t.Errorf("running: %v", err)
 	}
-	_, err := m.SnapshotVm(t.Context(), &hypervisorv1.SnapshotVmRequest{Vm: "u", Name: "x", ForceIfNotStopped: true})
-	if !fault.Is(err, fault.Unimplemented) {
-		t.Errorf("running and forced: %v", err)
+	m.enter(hypervisorv1.State_STATE_MIGRATING)
+	if err := m.force("x"); !fault.Is(err, fault.FailedPrecondition) {
+		t.Errorf("migrating and forced: %v", err)
 	}
 	m.files(2)
 }

@@ -53,14 +53,39 @@ func (t *taking) run(ctx context.Context, rootOnly bool) (err error) {
 	if rootOnly {
 		places = places[:1]
 	}
+	if !runs(t.record) {
+		err = t.copy(ctx, places)
+	} else {
+		err = t.copyLive(ctx, places)
+	}
+	if err != nil {
+		return err
+	}
+	return t.publish(ctx)
+}
+
+func (t *taking) copy(ctx context.Context, places []*hypervisorv1.LocalVolume) (err error) {
 	for i, p := range places {
-		fresh := vm.SnapshotFile(p.GetFilename(), t.name) + ".unfinished"
+		fresh := vm.SnapshotFile(p.GetFilename(), t.name) + unfinished
 		t.fresh = append(t.fresh, fresh)
 		if t.sizes[i], err = t.s.Files.Duplicate(ctx, p.GetFilename(), fresh); err != nil {
 			return fault.Wrap(err, "volume %d", i)
 		}
 	}
-	return t.publish(ctx)
+	return nil
+}
+
+// copyLive copies the volumes as they all are at one moment. What the guest writes meanwhile lies in overlays, which are merged in any case.
+func (t *taking) copyLive(ctx context.Context, places []*hypervisorv1.LocalVolume) error {
+	uuid, overlays := t.record.GetVmInfo().GetUuid(), make(map[string]string, len(places))
+	for _, p := range places {
+		overlays[p.GetFilename()] = RedirectFile(p.GetFilename())
+	}
+	if err := t.s.Driver.RedirectDisks(ctx, uuid, overlays); err != nil {
+		return err
+	}
+	err := t.copy(ctx, places)
+	return errors.Join(err, t.s.Driver.MergeDisks(ctx, uuid, overlays))
 }
 
 // publish names the files, notes them in the record, and removes those of an older snapshot of this name that are not part of this one.

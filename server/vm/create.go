@@ -14,7 +14,6 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/internal/principal"
 	"github.com/hyperplane-project/hyperplane/internal/undo"
-	"github.com/hyperplane-project/hyperplane/server/network"
 )
 
 // CreateVm implements VmService.
@@ -61,8 +60,7 @@ func (s *Service) CreateVmAsync(ctx context.Context, req *hypervisorv1.CreateVmA
 		defer unlock()
 		if _, err := c.fill(ctx, record); err != nil {
 			// The caller has gone with a VM in its hand: it must be able to find out what became of it.
-			_, stateErr := s.setState(ctx, info.GetUuid(), hypervisorv1.State_STATE_FAILED_TO_START, err.Error())
-			return errJoin(err, stateErr, s.created(ctx, info.GetUuid(), c.spec))
+			return errJoin(err, c.finish(ctx, info.GetUuid(), hypervisorv1.State_STATE_FAILED_TO_START, err.Error()))
 		}
 		return nil
 	})
@@ -141,11 +139,11 @@ func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func
 	if c.caller.Name != "" {
 		info.OwnerUsers = append([]string{c.caller.Name}, slices.DeleteFunc(info.GetOwnerUsers(), func(u string) bool { return u == c.caller.Name })...)
 	}
+	if err := c.GiveAddresses(info, c.caller); err != nil {
+		return nil, nil, err
+	}
 	var u undo.Stack
 	u.Add(func(context.Context) error { c.Network.Release(info.GetUuid()); return nil })
-	if err := c.allocate(info); err != nil {
-		return nil, nil, errJoin(err, u.Run(ctx))
-	}
 	unlock, err := c.hold(ctx, info.GetUuid(), name(info))
 	if err != nil {
 		return nil, nil, errJoin(err, u.Run(ctx))
@@ -153,16 +151,15 @@ func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func
 	record := &hypervisorv1.LocalVmInfo{VmInfo: info}
 	c.capacity.Lock()
 	defer c.capacity.Unlock()
-	err = c.note(ctx, info.GetUuid())
-	if err == nil && !c.spec.GetDoNotStart() {
+	if !c.spec.GetDoNotStart() {
 		err = c.checkMemory(ctx, info)
 	}
 	if err == nil {
-		err = c.registry.Add(ctx, record)
+		err = c.registry.Add(ctx, record, creating(info.GetUuid()))
 	}
 	if err != nil {
 		unlock()
-		return nil, nil, errJoin(err, u.Run(ctx), c.forget(context.WithoutCancel(ctx), info.GetUuid()))
+		return nil, nil, errJoin(err, u.Run(ctx))
 	}
 	return record, unlock, nil
 }
@@ -192,32 +189,6 @@ func (c *creation) check(ctx context.Context) error {
 	return c.Identity.Check(ctx, c.spec.GetIdentityCertificate(), c.spec.GetIdentityKey())
 }
 
-func (c *creation) allocate(info *hypervisorv1.VmInfo) error {
-	if len(info.GetSecondaryAddresses()) > len(info.GetSecondarySubnetIds()) {
-		return fault.New(fault.InvalidArgument, "vm_info.secondary_addresses: %d addresses for %d secondary_subnet_ids",
-			len(info.GetSecondaryAddresses()), len(info.GetSecondarySubnetIds()))
-	}
-	req := network.Request{UUID: info.GetUuid(), Hostname: info.GetHostname(), Caller: c.caller, SubnetID: info.GetSubnetId(), Want: info.GetAddress()}
-	var err error
-	if info.Address, info.SubnetId, err = c.Network.Allocate(req); err != nil {
-		return err
-	}
-	wanted := info.GetSecondaryAddresses()
-	info.SecondaryAddresses = nil
-	for i, subnet := range info.GetSecondarySubnetIds() {
-		req.SubnetID, req.Want = subnet, nil
-		if i < len(wanted) {
-			req.Want = wanted[i]
-		}
-		a, _, err := c.Network.Allocate(req)
-		if err != nil {
-			return err
-		}
-		info.SecondaryAddresses = append(info.SecondaryAddresses, a)
-	}
-	return nil
-}
-
 // fill makes the volumes and starts the VM. The caller holds its lock.
 func (c *creation) fill(ctx context.Context, record *hypervisorv1.LocalVmInfo) (*hypervisorv1.VmInfo, error) {
 	uuid := record.GetVmInfo().GetUuid()
@@ -232,17 +203,28 @@ func (c *creation) fill(ctx context.Context, record *hypervisorv1.LocalVmInfo) (
 	if err != nil {
 		return nil, err
 	}
-	if err := c.begin(ctx, record.GetVmInfo()); err != nil {
-		return nil, err
+	if c.spec.GetDoNotStart() {
+		err = c.finish(ctx, uuid, hypervisorv1.State_STATE_STOPPED, "")
+	} else if err = c.begin(ctx, record.GetVmInfo()); err == nil {
+		err = c.finish(context.WithoutCancel(ctx), uuid, hypervisorv1.State_STATE_RUNNING, "")
 	}
-	request := c.spec
-	if len(c.adopt) > 0 {
-		request = nil // nobody can repeat it: the files are the VM's now
-	}
-	if err := c.created(context.WithoutCancel(ctx), uuid, request); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return c.registry.Info(uuid)
+}
+
+// finish ends the creation: the VM is in its state, and the request that it was created by is kept.
+func (c *creation) finish(ctx context.Context, uuid string, state hypervisorv1.State, reason string) error {
+	var request *hypervisorv1.CreateVmSpec // nobody can repeat one that brought files: they are the VM's now
+	if len(c.adopt) == 0 {
+		request = c.spec
+	}
+	_, err := c.registry.Change(ctx, uuid, func(r *hypervisorv1.LocalVmInfo) error {
+		c.enter(r.GetVmInfo(), state, reason)
+		return nil
+	}, created(uuid, request))
+	return err
 }
 
 // furnish puts what comes with the request, besides volumes, into the VM's folder.
@@ -265,12 +247,8 @@ func (c *creation) furnish(ctx context.Context, info *hypervisorv1.VmInfo) error
 	return fault.Wrap(err, "identity_certificate")
 }
 
-// begin starts the VM if that was asked for.
+// begin starts the VM.
 func (c *creation) begin(ctx context.Context, info *hypervisorv1.VmInfo) error {
-	if c.spec.GetDoNotStart() {
-		_, err := c.setState(ctx, info.GetUuid(), hypervisorv1.State_STATE_STOPPED, "")
-		return err
-	}
 	if err := c.say("starting VM " + info.GetAddress().GetIpAddress()); err != nil {
 		return err
 	}

@@ -78,17 +78,12 @@ func (u *upload) next() error {
 	return nil
 }
 
-// end returns an error if more comes than was announced.
+// end returns an error if more has come than was announced. It does not wait for more: clients may keep the stream open until they have their answer.
 func (u *upload) end() error {
-	for len(u.rest) == 0 {
-		switch err := u.next(); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
+	if len(u.rest) > 0 {
+		return fault.New(fault.InvalidArgument, "%s: is longer than announced", u.part)
 	}
-	return fault.New(fault.InvalidArgument, "%s: is longer than announced", u.part)
+	return nil
 }
 
 // readUserData reads the user data whole.

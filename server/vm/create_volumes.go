@@ -27,7 +27,7 @@ func (c *creation) volumes(ctx context.Context, info *hypervisorv1.VmInfo) ([]*h
 				return nil, nil, err
 			}
 		}
-		file := filepath.Join(dir, volumeFile(i))
+		file := filepath.Join(dir, VolumeFile(i))
 		size, err := c.volume(ctx, i, w, file)
 		if err == nil {
 			err = c.prepare(ctx, i, w, file)
@@ -68,7 +68,8 @@ func (c *creation) storageIndex(i int) int {
 	}
 }
 
-func volumeFile(i int) string {
+// VolumeFile is what the file of a new volume is called in its VM's folder.
+func VolumeFile(i int) string {
 	if i == 0 {
 		return "root"
 	}

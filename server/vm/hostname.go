@@ -58,7 +58,7 @@ func (s *Service) setHostname(ctx context.Context, uuid, hostname string) error 
 	return err
 }
 
-// tellName tells the leases of a VM's addresses its name, also those of the DHCP servers, which refuse a name that another VM of the subnet has.
+// tellName tells the leases of a VM's addresses its name, also those of the DHCP servers.
 func (s *Service) tellName(ctx context.Context, info *hypervisorv1.VmInfo) error {
 	s.Network.Restore([]*hypervisorv1.VmInfo{info})
 	for _, subnet := range append([]string{info.GetSubnetId()}, info.GetSecondarySubnetIds()...) {

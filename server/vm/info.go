@@ -22,7 +22,6 @@ func (s *Service) GetVmInfo(_ context.Context, req *hypervisorv1.GetVmInfoReques
 // GetVmInfos implements VmService.
 func (s *Service) GetVmInfos(_ context.Context, req *hypervisorv1.GetVmInfosRequest) (*hypervisorv1.GetVmInfosResponse, error) {
 	infos := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
-	slices.SortFunc(infos, byAddress)
 	infos, next, err := page.Cut(infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
 	if err != nil {
 		return nil, err

@@ -19,29 +19,28 @@ const (
 	creatingPrefix = "vm-creations/"
 )
 
-// note writes down that a creation has begun, created that it has ended well and by which request (nil = none that can be repeated), forget that
-// nothing is left of it.
-func (s *Service) note(ctx context.Context, uuid string) error {
-	_, err := s.registry.store.Update(ctx, func(w store.Writer) error { return w.Put(creatingPrefix+uuid, nil) })
-	return err
+// creating notes, with a VM's first record, that its creation has begun.
+func creating(uuid string) func(store.Writer) error {
+	return func(w store.Writer) error { return w.Put(creatingPrefix+uuid, nil) }
 }
 
-func (s *Service) created(ctx context.Context, uuid string, spec *hypervisorv1.CreateVmSpec) error {
-	if spec == nil {
-		return s.forget(ctx, uuid)
-	}
-	kept := proto.CloneOf(spec)
-	kept.IdentityKey = nil
-	raw, err := proto.Marshal(kept)
-	if err != nil {
-		return fault.As(fault.Internal, err, "vm %s: create request", uuid)
-	}
-	_, err = s.registry.store.Update(ctx, func(w store.Writer) error {
+// created notes that a VM's creation has ended, and keeps the request; nil = there is none that can be repeated.
+func created(uuid string, request *hypervisorv1.CreateVmSpec) func(store.Writer) error {
+	return func(w store.Writer) error {
+		if request == nil {
+			return w.Delete(creatingPrefix + uuid)
+		}
+		kept := proto.CloneOf(request)
+		kept.IdentityKey = nil
+		raw, err := proto.Marshal(kept)
+		if err != nil {
+			return fault.As(fault.Internal, err, "vm %s: create request", uuid)
+		}
 		return errors.Join(w.Put(requestPrefix+uuid, raw), w.Delete(creatingPrefix+uuid))
-	})
-	return err
+	}
 }
 
+// forget notes that a creation has ended with nothing, or with a VM that no request can make again.
 func (s *Service) forget(ctx context.Context, uuid string) error {
 	_, err := s.registry.store.Update(ctx, func(w store.Writer) error { return w.Delete(creatingPrefix + uuid) })
 	return err

@@ -32,6 +32,8 @@ type Registry struct {
 	byUUID map[string]*hypervisorv1.LocalVmInfo
 	byIP   map[netip.Addr]string
 	byName map[string][]string // several VMs may have one name; then only IP address and UUID name them
+	// ordered are all VMs in the order of their creation.
+	ordered []*hypervisorv1.VmInfo
 }
 
 // NewRegistry reads the VMs from the store.
@@ -90,15 +92,16 @@ func (r *Registry) Info(ref string) (*hypervisorv1.VmInfo, error) {
 // List returns all VMs in the order of their creation.
 func (r *Registry) List() []*hypervisorv1.VmInfo {
 	r.mu.RLock()
-	all := make([]*hypervisorv1.VmInfo, 0, len(r.byUUID))
-	for _, record := range r.byUUID {
-		all = append(all, record.GetVmInfo())
-	}
-	r.mu.RUnlock()
-	slices.SortFunc(all, func(a, b *hypervisorv1.VmInfo) int {
-		return cmp.Or(a.GetCreatedOn().AsTime().Compare(b.GetCreatedOn().AsTime()), strings.Compare(a.GetUuid(), b.GetUuid()))
-	})
-	return all
+	defer r.mu.RUnlock()
+	return slices.Clone(r.ordered)
+}
+
+// byCreation orders VMs.
+func byCreation(a, b *hypervisorv1.VmInfo) int {
+	return cmp.Or(
+		cmp.Compare(a.GetCreatedOn().GetSeconds(), b.GetCreatedOn().GetSeconds()), cmp.Compare(a.GetCreatedOn().GetNanos(), b.GetCreatedOn().GetNanos()),
+		strings.Compare(a.GetUuid(), b.GetUuid()),
+	)
 }
 
 // AuthorizeVM implements intercept.VMAuthorizer.
@@ -116,9 +119,9 @@ func (r *Registry) AuthorizeVM(_ context.Context, ref string, p principal.Princi
 	return fault.New(fault.PermissionDenied, "vm %q: no access to resource: %s is not among its owners", ref, p.Name)
 }
 
-// Add makes a VM known.
-func (r *Registry) Add(ctx context.Context, record *hypervisorv1.LocalVmInfo) error {
-	if err := r.save(ctx, record); err != nil {
+// Add makes a VM known. What the others write is kept with it, or nothing is.
+func (r *Registry) Add(ctx context.Context, record *hypervisorv1.LocalVmInfo, others ...func(store.Writer) error) error {
+	if err := r.save(ctx, record, others...); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -128,9 +131,11 @@ func (r *Registry) Add(ctx context.Context, record *hypervisorv1.LocalVmInfo) er
 	return nil
 }
 
-// Change replaces a VM's record with a changed copy and returns it. If change fails, nothing changes. Changes of one VM come from one
-// goroutine at a time: its holder of the VM's lock.
-func (r *Registry) Change(ctx context.Context, uuid string, change func(*hypervisorv1.LocalVmInfo) error) (*hypervisorv1.LocalVmInfo, error) {
+// Change replaces a VM's record with a changed copy and returns it. If change fails, nothing changes. What the others write is kept with it. Changes of one
+// VM come from one goroutine at a time: its holder of the VM's lock.
+func (r *Registry) Change(
+	ctx context.Context, uuid string, change func(*hypervisorv1.LocalVmInfo) error, others ...func(store.Writer) error,
+) (*hypervisorv1.LocalVmInfo, error) {
 	old, err := r.Get(uuid)
 	if err != nil {
 		return nil, err
@@ -139,17 +144,21 @@ func (r *Registry) Change(ctx context.Context, uuid string, change func(*hypervi
 	if err := change(record); err != nil {
 		return nil, err
 	}
-	if proto.Equal(old, record) {
+	if len(others) == 0 && proto.Equal(old, record) {
 		return old, nil
 	}
-	if err := r.save(ctx, record); err != nil {
+	if err := r.save(ctx, record, others...); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	r.unindex(old)
 	r.index(record)
 	r.mu.Unlock()
-	r.feed.PutVM(record.GetVmInfo())
+	if before, now := old.GetVmInfo(), record.GetVmInfo(); before.GetAddress().GetIpAddress() != now.GetAddress().GetIpAddress() {
+		r.feed.MoveVM(before, now)
+	} else {
+		r.feed.PutVM(now)
+	}
 	return record, nil
 }
 
@@ -171,18 +180,26 @@ func (r *Registry) Remove(ctx context.Context, uuid string) error {
 	return nil
 }
 
-func (r *Registry) save(ctx context.Context, record *hypervisorv1.LocalVmInfo) error {
+func (r *Registry) save(ctx context.Context, record *hypervisorv1.LocalVmInfo, others ...func(store.Writer) error) error {
 	raw, err := proto.Marshal(record)
 	if err != nil {
 		return fault.As(fault.Internal, err, "vm %s", record.GetVmInfo().GetUuid())
 	}
-	_, err = r.store.Update(ctx, func(w store.Writer) error { return w.Put(prefix+record.GetVmInfo().GetUuid(), raw) })
+	_, err = r.store.Update(ctx, func(w store.Writer) error {
+		errs := []error{w.Put(prefix+record.GetVmInfo().GetUuid(), raw)}
+		for _, write := range others {
+			errs = append(errs, write(w))
+		}
+		return errors.Join(errs...)
+	})
 	return fault.Wrap(err, "vm %s", record.GetVmInfo().GetUuid())
 }
 
 func (r *Registry) index(record *hypervisorv1.LocalVmInfo) {
 	info := record.GetVmInfo()
 	r.byUUID[info.GetUuid()] = record
+	i, _ := slices.BinarySearchFunc(r.ordered, info, byCreation)
+	r.ordered = slices.Insert(r.ordered, i, info)
 	for ip := range addresses(info) {
 		r.byIP[ip] = info.GetUuid()
 	}
@@ -194,8 +211,14 @@ func (r *Registry) index(record *hypervisorv1.LocalVmInfo) {
 func (r *Registry) unindex(record *hypervisorv1.LocalVmInfo) {
 	info := record.GetVmInfo()
 	delete(r.byUUID, info.GetUuid())
+	if i, found := slices.BinarySearchFunc(r.ordered, info, byCreation); found {
+		r.ordered = slices.Delete(r.ordered, i, i+1)
+	}
 	for ip := range addresses(info) {
-		delete(r.byIP, ip)
+		// Another VM may have got the address of one that is prepared for migration.
+		if r.byIP[ip] == info.GetUuid() {
+			delete(r.byIP, ip)
+		}
 	}
 	left := slices.DeleteFunc(r.byName[info.GetHostname()], func(u string) bool { return u == info.GetUuid() })
 	if len(left) == 0 {

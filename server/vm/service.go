@@ -107,6 +107,8 @@ type Deps struct {
 	Guests   Guests
 	// Disabled reports whether the host takes no VMs and starts none; nil is never.
 	Disabled func() bool
+	// BeforeStart ends what was left half-done of a VM's volumes, under its lock, and returns the record as it is then; nil = there is nothing like that.
+	BeforeStart func(ctx context.Context, record *hypervisorv1.LocalVmInfo) (*hypervisorv1.LocalVmInfo, error)
 	// AfterFunc calls f after d unless stop is called before; nil = time.AfterFunc.
 	AfterFunc func(d time.Duration, f func()) (stop func())
 	// LockPatience is how long a caller waits for a VM that another operation holds; 0 = DefaultLockPatience.

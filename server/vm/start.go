@@ -99,6 +99,11 @@ func (s *Service) beginStart(ctx context.Context, record *hypervisorv1.LocalVmIn
 	if err := s.enabled(); err != nil {
 		return err
 	}
+	if s.BeforeStart != nil {
+		if _, err := s.BeforeStart(ctx, record); err != nil {
+			return fault.Wrap(err, "vm %s: start", name(info))
+		}
+	}
 	s.capacity.Lock()
 	defer s.capacity.Unlock()
 	if err := s.checkMemory(ctx, info); err != nil {

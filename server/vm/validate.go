@@ -24,7 +24,23 @@ const (
 var hostnameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`)
 
 func checkSpec(spec *hypervisorv1.CreateVmSpec) error {
-	info := spec.GetVmInfo()
+	if err := checkInfo(spec.GetVmInfo()); err != nil {
+		return err
+	}
+	if err := checkVolumes(spec); err != nil {
+		return err
+	}
+	if spec.GetRoundupPower() > 40 {
+		return fault.New(fault.InvalidArgument, "roundup_power: %d is more than 40", spec.GetRoundupPower())
+	}
+	if spec.GetMinimumFreeBytes() > maxVolumeSize {
+		return fault.New(fault.InvalidArgument, "minimum_free_bytes: %d is more than %d", spec.GetMinimumFreeBytes(), uint64(maxVolumeSize))
+	}
+	return checkBuilt(spec)
+}
+
+// checkInfo checks what a request says of a VM.
+func checkInfo(info *hypervisorv1.VmInfo) error {
 	if info == nil {
 		return fault.New(fault.InvalidArgument, "vm_info: is missing")
 	}
@@ -43,19 +59,7 @@ func checkSpec(spec *hypervisorv1.CreateVmSpec) error {
 	if err := checkTags(info.GetTags()); err != nil {
 		return err
 	}
-	if err := checkSetByHost(info); err != nil {
-		return err
-	}
-	if err := checkVolumes(spec); err != nil {
-		return err
-	}
-	if spec.GetRoundupPower() > 40 {
-		return fault.New(fault.InvalidArgument, "roundup_power: %d is more than 40", spec.GetRoundupPower())
-	}
-	if spec.GetMinimumFreeBytes() > maxVolumeSize {
-		return fault.New(fault.InvalidArgument, "minimum_free_bytes: %d is more than %d", spec.GetMinimumFreeBytes(), uint64(maxVolumeSize))
-	}
-	return checkBuilt(spec)
+	return checkSetByHost(info)
 }
 
 func checkSizes(info *hypervisorv1.VmInfo) error {
@@ -95,7 +99,8 @@ type given struct {
 func checkSetByHost(info *hypervisorv1.VmInfo) error {
 	for _, f := range []given{
 		{"uuid", info.GetUuid() != ""},
-		{"state", info.GetState() != hypervisorv1.State_STATE_UNSPECIFIED},
+		// STARTING is what the legacy protocol says when nothing is said.
+		{"state", info.GetState() != hypervisorv1.State_STATE_UNSPECIFIED && info.GetState() != hypervisorv1.State_STATE_STARTING},
 		{"state_reason", info.GetStateReason() != ""},
 		{"created_on", info.GetCreatedOn() != nil},
 		{"changed_state_on", info.GetChangedStateOn() != nil},

@@ -10,25 +10,25 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/undo"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/vm"
 )
 
-const sectorSize = 512
-
-// AddVmVolumes implements VolumeService: raw volumes of zeros, which take no room until something is written. All are added or none.
+// AddVmVolumes implements VolumeService: raw volumes of zeros, which take no room until something is written. All are added or none. The guest of a VM that
+// runs sees them at once.
 func (s *Service) AddVmVolumes(ctx context.Context, req *hypervisorv1.AddVmVolumesRequest) (*hypervisorv1.AddVmVolumesResponse, error) {
 	if len(req.GetVolumeSizes()) == 0 {
 		return nil, fault.New(fault.InvalidArgument, "volume_sizes: is empty")
 	}
 	for i, size := range req.GetVolumeSizes() {
-		if size == 0 || size%sectorSize != 0 || size > math.MaxInt64 {
-			return nil, fault.New(fault.InvalidArgument, "volume_sizes[%d]: %d is no multiple of %d bytes above 0 and below 2^63", i, size, sectorSize)
+		if size == 0 || size%hypervisor.SectorSize != 0 || size > math.MaxInt64 {
+			return nil, fault.New(fault.InvalidArgument, "volume_sizes[%d]: %d is no multiple of %d bytes above 0 and below 2^63", i, size, hypervisor.SectorSize)
 		}
 	}
 	err := s.change(ctx, req.GetVm(), "add volumes", func(ctx context.Context, record *hypervisorv1.LocalVmInfo) error {
 		return s.add(ctx, record, req.GetVolumeSizes())
-	})
+	}, running)
 	if err != nil {
 		return nil, err
 	}
@@ -44,9 +44,10 @@ func (s *Service) add(ctx context.Context, record *hypervisorv1.LocalVmInfo, siz
 		return err
 	}
 	var made []string
+	var back undo.Stack
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, remove(made...))
+			err = errors.Join(err, back.Run(ctx))
 		}
 	}()
 	for i, size := range sizes {
@@ -58,6 +59,12 @@ func (s *Service) add(ctx context.Context, record *hypervisorv1.LocalVmInfo, siz
 			return fault.Wrap(err, "new volume %d", i)
 		}
 		made = append(made, file)
+		back.Add(func(context.Context) error { return remove(file) })
+		if runs(record) {
+			if err := s.attach(ctx, record, file, &back); err != nil {
+				return fault.Wrap(err, "new volume %d", i)
+			}
+		}
 	}
 	_, err = s.Operations.Change(ctx, record.GetVmInfo().GetUuid(), func(r *hypervisorv1.LocalVmInfo) error {
 		for i, size := range sizes {
@@ -66,6 +73,16 @@ func (s *Service) add(ctx context.Context, record *hypervisorv1.LocalVmInfo, siz
 		}
 		return nil
 	})
+	return err
+}
+
+// attach gives a new raw volume to a VM that runs.
+func (s *Service) attach(ctx context.Context, record *hypervisorv1.LocalVmInfo, file string, back *undo.Stack) error {
+	info := record.GetVmInfo()
+	err := s.Driver.AttachDisk(ctx, info.GetUuid(), describe(info, nil, file))
+	if err == nil {
+		back.Add(func(ctx context.Context) error { return s.Driver.DetachDisk(ctx, info.GetUuid(), file) })
+	}
 	return err
 }
 
@@ -78,35 +95,4 @@ func freeName(dir string) (string, error) {
 		}
 	}
 	return "", fault.New(fault.ResourceExhausted, "the folder %s has no free name for a volume", dir)
-}
-
-// DeleteVmVolume implements VolumeService.
-func (s *Service) DeleteVmVolume(ctx context.Context, req *hypervisorv1.DeleteVmVolumeRequest) (*hypervisorv1.DeleteVmVolumeResponse, error) {
-	i := req.GetVolumeIndex()
-	if i == 0 {
-		return nil, fault.New(fault.InvalidArgument, "volume_index: 0 is the root volume, which cannot be deleted; destroy the VM instead")
-	}
-	err := s.change(ctx, req.GetVm(), "delete a volume", func(ctx context.Context, record *hypervisorv1.LocalVmInfo) error {
-		if err := index(record, i); err != nil {
-			return err
-		}
-		// The record first: a file that nobody knows of goes with the VM, a volume without its file would keep the VM from starting.
-		_, err := s.Operations.Change(ctx, record.GetVmInfo().GetUuid(), func(r *hypervisorv1.LocalVmInfo) error {
-			r.VmInfo.Volumes = append(r.GetVmInfo().GetVolumes()[:i:i], r.GetVmInfo().GetVolumes()[i+1:]...)
-			r.VolumeLocations = append(r.GetVolumeLocations()[:i:i], r.GetVolumeLocations()[i+1:]...)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		files := []string{record.GetVolumeLocations()[i].GetFilename()}
-		for name := range record.GetVmInfo().GetVolumes()[i].GetSnapshots() {
-			files = append(files, vm.SnapshotFile(files[0], name))
-		}
-		return remove(files...)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &hypervisorv1.DeleteVmVolumeResponse{}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/vm"
 )
 
@@ -26,8 +27,23 @@ type Operations interface {
 
 // VMs knows the VMs.
 type VMs interface {
-	Info(ref string) (*hypervisorv1.VmInfo, error)
 	Get(ref string) (*hypervisorv1.LocalVmInfo, error)
+	List() []*hypervisorv1.VmInfo
+}
+
+// Driver is what the virtualiser does for volumes of VMs that run.
+type Driver interface {
+	hypervisor.LiveDisks
+	Host(ctx context.Context) (hypervisor.Host, error)
+	Get(ctx context.Context, uuid string) (hypervisor.Machine, error)
+}
+
+// Filesystems changes the file systems in volumes of VMs that are stopped.
+type Filesystems interface {
+	// GrowFilesystem has the last file system of a disk that became larger reach to the disk's end. One that it does not know stays as it is, which is no error.
+	GrowFilesystem(ctx context.Context, d hypervisor.Disk) error
+	// ShrinkFilesystem makes room at the end of a disk that is about to be cut to size bytes. FailedPrecondition, and nothing changed, if it cannot.
+	ShrinkFilesystem(ctx context.Context, d hypervisor.Disk, size uint64) error
 }
 
 // Files makes and changes the files of volumes.
@@ -36,22 +52,30 @@ type Files interface {
 	Empty(ctx context.Context, v vm.VolumeSpec) error
 	// Grow makes the disk in a volume's file larger, up to size bytes. What is added are zeros. A failed call leaves the file as it was.
 	Grow(ctx context.Context, file string, format hypervisorv1.VolumeFormat, size uint64) error
+	// Duplicate makes the file to with the content of the file from; blocks are shared where the file system can. A file of this name is replaced. It is
+	// there whole, and will be after a power cut, or not at all.
+	Duplicate(ctx context.Context, from, to string) (uint64, error)
 }
 
-// Service is the VolumeService. Methods that are not built answer UNIMPLEMENTED.
+// Service is the VolumeService.
 type Service struct {
 	hypervisorv1.UnimplementedVolumeServiceServer
 	VMs        VMs
 	Operations Operations
 	Files      Files
-	// Directories are the places in which volumes are kept: the storage devices, by index.
+	Driver     Driver
+	// Filesystems is nil where file systems cannot be changed: volumes then only grow, and their guests grow what is in them.
+	Filesystems Filesystems
+	// Directories are the places in which volumes are kept: the storage devices, by index. A VM's volumes lie in a folder of its UUID there.
 	Directories []string
 }
 
 var _ hypervisorv1.VolumeServiceServer = (*Service)(nil)
 
-// change changes the volumes of a stopped VM.
-func (s *Service) change(ctx context.Context, ref, action string, op func(ctx context.Context, record *hypervisorv1.LocalVmInfo) error) error {
+// change changes the volumes of a VM that is STOPPED, or in one of the other states.
+func (s *Service) change(
+	ctx context.Context, ref, action string, op func(ctx context.Context, record *hypervisorv1.LocalVmInfo) error, others ...hypervisorv1.State,
+) error {
 	return s.Operations.Finish(ctx, func(ctx context.Context) error {
 		record, release, err := s.Operations.Acquire(ctx, ref)
 		if err != nil {
@@ -59,7 +83,7 @@ func (s *Service) change(ctx context.Context, ref, action string, op func(ctx co
 		}
 		defer release()
 		info := record.GetVmInfo()
-		if err := vm.Require(info, action, hypervisorv1.State_STATE_STOPPED); err != nil {
+		if err := vm.Require(info, action, append(others, hypervisorv1.State_STATE_STOPPED)...); err != nil {
 			return err
 		}
 		if len(record.GetVolumeLocations()) != len(info.GetVolumes()) {
@@ -67,6 +91,29 @@ func (s *Service) change(ctx context.Context, ref, action string, op func(ctx co
 		}
 		return fault.Wrap(op(ctx, record), "vm %s", vm.Name(info))
 	})
+}
+
+const running = hypervisorv1.State_STATE_RUNNING
+
+func runs(record *hypervisorv1.LocalVmInfo) bool { return record.GetVmInfo().GetState() == running }
+
+// describe describes a volume to the virtualiser.
+func describe(info *hypervisorv1.VmInfo, v *hypervisorv1.Volume, file string) hypervisor.Disk {
+	d := hypervisor.Disk{File: file}
+	if v.GetFormat() == hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2 {
+		d.Format = hypervisor.DiskQCOW2
+	}
+	switch v.GetInterface() {
+	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_IDE:
+		d.Bus = hypervisor.BusIDE
+	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_NVME:
+		d.Bus = hypervisor.BusNVMe
+	default:
+		if info.GetDisableVirtio() {
+			d.Bus = hypervisor.BusIDE
+		}
+	}
+	return d
 }
 
 // index checks the index of a volume.

@@ -13,6 +13,8 @@ import (
 	"github.com/hyperplane-project/hyperplane/converters/all"
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor/fake"
 	"github.com/hyperplane-project/hyperplane/server/vm"
 	"github.com/hyperplane-project/hyperplane/server/vmvolume"
 	"github.com/hyperplane-project/hyperplane/server/volume"
@@ -20,20 +22,33 @@ import (
 
 // machine is a VM with a raw and a qcow2 volume.
 type machine struct {
-	t      *testing.T
-	dir    string
-	record *hypervisorv1.LocalVmInfo
-	refuse bool // changes of the record fail
+	t         *testing.T
+	dir, more string // the VM's folders in both volume directories
+	record    *hypervisorv1.LocalVmInfo
+	refuse    bool // changes of the record fail
+	host      *fake.Host
+	driver    *fake.Driver
 	*vmvolume.Service
 }
+
+const testUUID = "d6d5b0a0-0000-4000-8000-000000000001"
 
 var errRefused = errors.New("the record cannot be changed")
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, dir: t.TempDir(), record: &hypervisorv1.LocalVmInfo{VmInfo: &hypervisorv1.VmInfo{Uuid: "u", State: hypervisorv1.State_STATE_STOPPED}}}
+	first, second := t.TempDir(), t.TempDir()
+	m := &machine{
+		t: t, dir: filepath.Join(first, testUUID), more: filepath.Join(second, testUUID),
+		record: &hypervisorv1.LocalVmInfo{VmInfo: &hypervisorv1.VmInfo{Uuid: testUUID, State: hypervisorv1.State_STATE_STOPPED}},
+	}
+	if err := os.Mkdir(m.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	maker := &volume.Maker{Formats: all.Formats()}
-	m.Service = &vmvolume.Service{Operations: m, VMs: m, Files: maker, Directories: []string{m.dir}}
+	m.host, m.driver = fake.New(fake.Options{})
+	t.Cleanup(func() { _ = m.driver.Close() })
+	m.Service = &vmvolume.Service{Operations: m, VMs: m, Files: maker, Driver: m.driver, Directories: []string{first, second}}
 	for name, format := range map[string]hypervisorv1.VolumeFormat{
 		"root": hypervisorv1.VolumeFormat_VOLUME_FORMAT_UNSPECIFIED, "secondary-volume.0": hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2,
 	} {
@@ -73,7 +88,57 @@ func (m *machine) Directory(string) (string, error) { return m.dir, nil }
 
 func (m *machine) Get(string) (*hypervisorv1.LocalVmInfo, error) { return m.record, nil }
 
-func (m *machine) Info(string) (*hypervisorv1.VmInfo, error) { return m.record.GetVmInfo(), nil }
+func (m *machine) List() []*hypervisorv1.VmInfo { return []*hypervisorv1.VmInfo{m.record.GetVmInfo()} }
+
+// run starts the VM.
+func (m *machine) run() {
+	m.t.Helper()
+	spec := hypervisor.Spec{UUID: testUUID, Name: "vm", CPUs: 1, MemoryBytes: 64 << 20}
+	for i, p := range m.record.GetVolumeLocations() {
+		d := hypervisor.Disk{File: p.GetFilename()}
+		if m.record.GetVmInfo().GetVolumes()[i].GetFormat() == hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2 {
+			d.Format = hypervisor.DiskQCOW2
+		}
+		spec.Disks = append(spec.Disks, d)
+	}
+	if err := errors.Join(m.driver.Define(m.t.Context(), spec), m.driver.Start(m.t.Context(), testUUID)); err != nil {
+		m.t.Fatal(err)
+	}
+	m.record = proto.CloneOf(m.record)
+	m.record.VmInfo.State = hypervisorv1.State_STATE_RUNNING
+}
+
+// disks returns the names of the files that the running VM uses.
+func (m *machine) disks() (names []string) {
+	m.t.Helper()
+	found, err := m.driver.Get(m.t.Context(), testUUID)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, d := range found.Spec.Disks {
+		names = append(names, filepath.Base(d.File))
+	}
+	return names
+}
+
+func (m *machine) sizeOf(i int) uint64 {
+	m.t.Helper()
+	size, err := (&volume.Maker{Formats: all.Formats()}).Size(m.t.Context(), m.record.GetVolumeLocations()[i].GetFilename(), m.record.GetVmInfo().GetVolumes()[i].GetFormat())
+	if err != nil {
+		m.t.Error(err)
+	}
+	return size
+}
+
+func (m *machine) interfaces(all ...hypervisorv1.VolumeInterface) error {
+	_, err := m.ChangeVmVolumeInterfaces(m.t.Context(), &hypervisorv1.ChangeVmVolumeInterfacesRequest{Vm: "u", Interfaces: all})
+	return err
+}
+
+func (m *machine) move(i, to uint32) error {
+	_, err := m.ChangeVmVolumeStorageIndex(m.t.Context(), &hypervisorv1.ChangeVmVolumeStorageIndexRequest{Vm: "u", VolumeIndex: i, StorageIndex: to})
+	return err
+}
 
 // names returns the names of the volumes' files in their order.
 func (m *machine) names() (names []string) {
@@ -152,9 +217,8 @@ func TestResize(t *testing.T) {
 		if err := m.resize(i, 5<<20); err != nil {
 			t.Fatal(err)
 		}
-		size, err := (&volume.Maker{Formats: all.Formats()}).Size(t.Context(), m.record.GetVolumeLocations()[i].GetFilename(), m.record.GetVmInfo().GetVolumes()[i].GetFormat())
-		if err != nil || size != 5<<20 || m.record.GetVmInfo().GetVolumes()[i].GetVirtualSize() != 5<<20 {
-			t.Errorf("volume %d has %d bytes: %v", i, size, err)
+		if size := m.sizeOf(int(i)); size != 5<<20 || m.record.GetVmInfo().GetVolumes()[i].GetVirtualSize() != 5<<20 {
+			t.Errorf("volume %d has %d bytes", i, size)
 		}
 	}
 	m.want(m.resize(0, 1<<20), fault.Unimplemented)
@@ -175,8 +239,8 @@ func TestFailureLeavesNothing(t *testing.T) {
 	}
 	m.files(2)
 	m.refuse = false
-	m.record.VmInfo.State = hypervisorv1.State_STATE_RUNNING
-	for _, err := range []error{m.add(512), m.remove(1), m.resize(0, 2<<20), m.reorder(1, 0)} {
+	m.record.VmInfo.State = hypervisorv1.State_STATE_MIGRATING
+	for _, err := range []error{m.add(512), m.remove(1), m.resize(0, 2<<20), m.reorder(1, 0), m.interfaces(0), m.move(0, 1)} {
 		m.want(err, fault.FailedPrecondition)
 	}
 }
@@ -188,7 +252,7 @@ func TestStorageConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(res.GetStorageInfos()) != 1 || res.GetStorageInfos()[0].GetSizeBytes() == 0 || !cmp.Equal(res.GetVolumeStorageIndices(), []uint32{0, 0}) {
+	if len(res.GetStorageInfos()) != 2 || res.GetStorageInfos()[0].GetSizeBytes() == 0 || !cmp.Equal(res.GetVolumeStorageIndices(), []uint32{0, 0}) {
 		t.Errorf("storage is %v", res)
 	}
 }

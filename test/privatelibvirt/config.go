@@ -33,7 +33,7 @@ const virtlogdConf = `log_outputs = "3:file:/var/log/libvirt/virtlogd.log"
 
 // writeConfig makes the folders of an instance and writes its configuration. A host UUID from an earlier run is kept.
 func writeConfig(dir string, opts Options) error {
-	for _, folder := range []string{"etc", "run", "lib", "log"} {
+	for _, folder := range []string{"etc", "run", "lib", "lib/dnsmasq", "log"} {
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
 			return err
 		}

@@ -31,6 +31,12 @@ func TestConformance(t *testing.T) {
 					t.Error(err)
 				}
 			},
+			SetPaused: func(t *testing.T, uuid string, paused bool) {
+				t.Helper()
+				if err := host.SetPaused(uuid, paused); err != nil {
+					t.Error(err)
+				}
+			},
 			Interrupt: func(t *testing.T) func() {
 				t.Helper()
 				host.Disconnect()

@@ -22,6 +22,15 @@ const (
 	MethodEnsureNetwork Method = "EnsureNetwork"
 	MethodRemoveNetwork Method = "RemoveNetwork"
 	MethodSetLeases     Method = "SetLeases"
+
+	MethodAttachDisk     Method = "AttachDisk"
+	MethodDetachDisk     Method = "DetachDisk"
+	MethodResizeDisk     Method = "ResizeDisk"
+	MethodMoveDisk       Method = "MoveDisk"
+	MethodAbandonMove    Method = "AbandonMove"
+	MethodRedirectDisks  Method = "RedirectDisks"
+	MethodMergeDisks     Method = "MergeDisks"
+	MethodMonitorCommand Method = "MonitorCommand"
 )
 
 // FailNext makes the next call of a method fail with err, before it does anything. Errors given one after the other hit one call each.

@@ -28,6 +28,10 @@ type machine struct {
 	state hypervisor.State
 	since time.Time
 	acpi  ACPI
+	// keepsDisks says that the guest lets no disk go.
+	keepsDisks bool
+	// redirects are the files to which changes of disks go, by the disks' files.
+	redirects map[string]string
 
 	// The following are set while the machine is alive.
 	port     *serial.Port
@@ -90,6 +94,9 @@ func (h *Host) define(spec hypervisor.Spec) error {
 	}
 	if err := m.need("changed", hypervisor.Off, hypervisor.Crashed); err != nil {
 		return err
+	}
+	for file, overlay := range m.redirects {
+		return fault.New(fault.FailedPrecondition, "machine %q: disk %s is redirected to %s; merge it first", spec.Name, file, overlay)
 	}
 	delete(h.names, m.spec.Name)
 	h.names[spec.Name] = spec.UUID

@@ -54,7 +54,7 @@ func (h *Host) ensureNetwork(shape hypervisor.Network) error {
 	if err := h.needUnused(shape.Name); err != nil {
 		return err
 	}
-	if n.shape.Gateway != shape.Gateway {
+	if n.shape.Gateway != shape.Gateway || shape.NoDHCP {
 		n.leases = nil
 	}
 	n.shape = shape
@@ -62,7 +62,8 @@ func (h *Host) ensureNetwork(shape hypervisor.Network) error {
 }
 
 func sameShape(a, b hypervisor.Network) bool {
-	return a.Bridge == b.Bridge && a.Gateway == b.Gateway && a.Domain == b.Domain && a.Isolated == b.Isolated && slices.Equal(a.DNS, b.DNS)
+	return a.Bridge == b.Bridge && a.Gateway == b.Gateway && a.Domain == b.Domain && a.Isolated == b.Isolated && a.NoDHCP == b.NoDHCP &&
+		slices.Equal(a.DNS, b.DNS)
 }
 
 func (h *Host) removeNetwork(name string) error {
@@ -91,6 +92,9 @@ func (h *Host) setLeases(name string, leases []hypervisor.Lease) error {
 	n := h.networks[name]
 	if n == nil {
 		return fault.New(fault.NotFound, "network %q does not exist", name)
+	}
+	if n.shape.NoDHCP {
+		return hypervisor.NoLeases(name)
 	}
 	if err := hypervisor.CheckLeases(name, n.shape.Gateway, leases); err != nil {
 		return err

@@ -25,7 +25,9 @@ func (t *suite) full() hypervisor.Spec {
 		{File: dir + "/old.raw", Bus: hypervisor.BusIDE},
 		{File: dir + "/seed.raw", Bus: hypervisor.BusSATA},
 		{File: dir + "/more.raw"},
+		{File: dir + "/seed.iso", CDROM: true},
 	}
+	spec.NetBoot = true
 	spec.NICs = []hypervisor.NIC{
 		{MAC: newMAC(), Network: "some-network", Queues: 2},
 		{MAC: newMAC(), Bridge: "br0", Model: "e1000"},
@@ -77,7 +79,8 @@ func defineChangesAMachine(t *suite) {
 	t.define(spec)
 
 	spec.Machine, spec.Firmware = hypervisor.MachineQ35, hypervisor.FirmwareUEFI
-	spec.Disks = []hypervisor.Disk{spec.Disks[4], spec.Disks[0]}
+	spec.Disks = []hypervisor.Disk{spec.Disks[4], spec.Disks[5], spec.Disks[0]}
+	spec.NetBoot = false
 	spec.NICs = spec.NICs[1:]
 	spec.CPUs, spec.CPUMillis, spec.CPUPriority, spec.MemoryBytes = 1, 0, 0, 64<<20
 	spec.MaxCPUs, spec.MaxMemoryBytes = 0, 0
@@ -124,6 +127,8 @@ func defineRefusesBadSpecs(t *suite) {
 		"disk twice":          func(s *hypervisor.Spec) { s.Disks[1].File = s.Disks[0].File },
 		"unknown bus":         func(s *hypervisor.Spec) { s.Disks[0].Bus = 99 },
 		"read-only IDE disk":  func(s *hypervisor.Spec) { s.Disks[2].ReadOnly = true },
+		"CD-ROM first":        func(s *hypervisor.Spec) { s.Disks[0].CDROM = true },
+		"NIC-less NetBoot":    func(s *hypervisor.Spec) { s.NICs = nil },
 		"IDE on q35":          func(s *hypervisor.Spec) { s.Machine = hypervisor.MachineQ35 },
 		"bad MAC":             func(s *hypervisor.Spec) { s.NICs[0].MAC = "52-54-00-00-00-01" },
 		"multicast MAC":       func(s *hypervisor.Spec) { s.NICs[0].MAC = "01:54:00:00:00:01" },

@@ -17,6 +17,8 @@ type Harness struct {
 	Reopen func(t *testing.T) hypervisor.Driver
 	// Crash ends the process of a machine that is alive, without the driver.
 	Crash func(t *testing.T, uuid string)
+	// SetPaused stops the processors of a Running machine, or lets those of a Paused one run, without the driver.
+	SetPaused func(t *testing.T, uuid string, paused bool)
 	// Interrupt makes the host's virtualisation service unreachable until resume is called. Only used on an exclusive host.
 	Interrupt func(t *testing.T) (resume func())
 	// GuestDisk makes a disk from which the project's test guest (package test/guest) boots, or what behaves like it.
@@ -96,10 +98,20 @@ func properties() []property {
 		{name: "DisplayNeedsVNC", test: displayNeedsVNC},
 
 		{name: "NetworkShape", test: networkShape},
+		{name: "NetworkWithoutDHCP", test: networkWithoutDHCP},
 		{name: "NetworkInUse", test: networkInUse},
 		{name: "NetworkMustExist", test: networkMustExist},
 		{name: "LeasesAreChecked", test: leasesAreChecked},
 		{name: "LeasesReachGuests", test: leasesReachGuests},
+
+		{name: "DiskComesAndGrows", test: diskComesAndGrows},
+		{name: "DiskAttachRefuses", test: diskAttachRefuses},
+		{name: "DiskDetachRefuses", test: diskDetachRefuses},
+		{name: "DiskMoves", test: diskMoves},
+		{name: "DiskMoveIsAbandoned", test: diskMoveIsAbandoned},
+		{name: "DisksAreRedirected", test: disksAreRedirected},
+		{name: "DisksAreMergedOff", test: disksAreMergedOff},
+		{name: "MonitorAnswers", test: monitorAnswers},
 
 		{name: "CancelledCalls", test: cancelledCalls},
 		{name: "CancelledStart", test: cancelledStart},

@@ -42,6 +42,29 @@ func networkShape(t *suite) {
 	t.must(t.Driver.EnsureNetwork(ctx, n))      // and can be made again
 }
 
+// networkWithoutDHCP checks that a network can be made without a DHCP server, and change from one kind to the other.
+func networkWithoutDHCP(t *suite) {
+	n, ctx := t.network(), t.Context()
+	lease := []hypervisor.Lease{{MAC: newMAC(), Address: n.Gateway.Addr().Next()}}
+	t.must(t.Driver.SetLeases(ctx, n.Name, lease))
+	bare := n
+	bare.NoDHCP = true
+	t.must(t.Driver.EnsureNetwork(ctx, bare))
+	t.must(t.Driver.EnsureNetwork(ctx, bare))
+	t.expectCode("leases without DHCP", t.Driver.SetLeases(ctx, n.Name, lease), fault.FailedPrecondition)
+	told := bare
+	told.DNS = []netip.Addr{netip.MustParseAddr("192.0.2.53")}
+	t.expectCode("name servers without DHCP", t.Driver.EnsureNetwork(ctx, told), fault.InvalidArgument)
+
+	spec := blank()
+	spec.NICs = []hypervisor.NIC{{MAC: newMAC(), Network: n.Name}}
+	t.start(spec)
+	t.expectCode("change in use", t.Driver.EnsureNetwork(ctx, n), fault.FailedPrecondition)
+	t.must(t.Driver.Kill(ctx, spec.UUID))
+	t.must(t.Driver.EnsureNetwork(ctx, n))
+	t.must(t.Driver.SetLeases(ctx, n.Name, lease))
+}
+
 func networkInUse(t *suite) {
 	n, ctx := t.network(), t.Context()
 	spec := blank()

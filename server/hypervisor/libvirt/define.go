@@ -49,6 +49,9 @@ func (d *Driver) define(c *conn, s hypervisor.Spec, env domainEnv, back *undo.St
 		if env.old, err = definition(c, dom); err != nil {
 			return err
 		}
+		if err := checkOverlays(env.old, s); err != nil {
+			return err
+		}
 	}
 	text, err := domainText(s, env)
 	if err != nil {

@@ -3,7 +3,6 @@ package libvirt
 import (
 	"encoding/xml"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -27,7 +26,10 @@ func parseDomain(d *libvirtxml.Domain) hypervisor.Spec {
 		}
 	}
 	if d.Devices != nil {
-		s.Disks, s.NICs, s.Console = parseDisks(d.Devices.Disks), parseInterfaces(d.Devices.Interfaces), parseConsole(d.Devices)
+		s.Disks, s.NICs, s.Console = parseDisks(d), parseInterfaces(d.Devices.Interfaces), parseConsole(d.Devices)
+		if nics := d.Devices.Interfaces; len(nics) > 0 {
+			s.NetBoot = nics[0].Boot != nil && nics[0].Boot.Order == 1
+		}
 		if w := d.Devices.Watchdogs; len(w) > 0 && w[0].Model != "itco" { // which belongs to the q35 board
 			s.Watchdog = hypervisor.Watchdog{Model: w[0].Model, Action: w[0].Action}
 		}
@@ -110,22 +112,29 @@ func parseMetadata(d *libvirtxml.Domain) *machineMetadata {
 	return all.Machine
 }
 
-// parseDisks leaves out CD-ROMs and disks that are no files.
-func parseDisks(all []libvirtxml.DomainDisk) (disks []hypervisor.Disk) {
-	all = slices.Clone(all)
-	slices.SortStableFunc(all, func(a, b libvirtxml.DomainDisk) int { return diskPlace(a) - diskPlace(b) })
-	for _, d := range all {
-		if (d.Device != "" && d.Device != "disk") || d.Source == nil || d.Source.File == nil || d.Target == nil {
+// parseDisks leaves out disks that are no files, and CD-ROMs that this driver did not make.
+func parseDisks(domain *libvirtxml.Domain) (disks []hypervisor.Disk) {
+	for _, d := range fileDisks(domain) {
+		cd := d.Device == "cdrom" && diskPlace(d) != noPlace
+		if d.Device != "" && d.Device != "disk" && !cd {
 			continue
 		}
-		disk := hypervisor.Disk{File: d.Source.File.File, Bus: parseBus(d.Target.Bus), ReadOnly: d.ReadOnly != nil}
-		if d.Driver != nil && d.Driver.Type == "qcow2" {
-			disk.Format = hypervisor.DiskQCOW2
-		}
-		disks = append(disks, disk)
+		disks = append(disks, hypervisor.Disk{
+			File: fileOf(d), Format: formatOf(d), Bus: parseBus(d.Target.Bus), ReadOnly: d.ReadOnly != nil, CDROM: cd,
+		})
 	}
 	return disks
 }
+
+func formatOf(d libvirtxml.DomainDisk) hypervisor.DiskFormat {
+	if d.Driver != nil && d.Driver.Type == "qcow2" {
+		return hypervisor.DiskQCOW2
+	}
+	return hypervisor.DiskRaw
+}
+
+// noPlace is the place of disks that this driver did not make.
+const noPlace = math.MaxInt
 
 // diskPlace is a disk's place in the Spec. Disks that this driver did not make stay in libvirt's order, behind the others.
 func diskPlace(d libvirtxml.DomainDisk) int {
@@ -136,7 +145,7 @@ func diskPlace(d libvirtxml.DomainDisk) int {
 			}
 		}
 	}
-	return math.MaxInt
+	return noPlace
 }
 
 func parseBus(name string) hypervisor.DiskBus {

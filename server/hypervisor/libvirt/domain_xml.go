@@ -3,20 +3,15 @@ package libvirt
 import (
 	"encoding/xml"
 	"fmt"
-	"strconv"
+	"slices"
 
 	"libvirt.org/go/libvirtxml"
 
-	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 )
 
 // quotaPeriod is the scheduler period of CPU limits in microseconds, the kernel's default.
 const quotaPeriod = 100_000
-
-// diskAlias begins the names of disks, followed by their place in the Spec: libvirt puts disks of one bus together.
-// Names that are not libvirt's own begin with "ua-".
-const diskAlias = "ua-disk"
 
 // machineMetadata is the element below <metadata> that keeps what libvirt has no place for.
 type machineMetadata struct {
@@ -154,65 +149,14 @@ func buildControllers(s hypervisor.Spec) []libvirtxml.DomainController {
 		usb = "qemu-xhci" // for the pointer
 	}
 	controllers := []libvirtxml.DomainController{{Type: "usb", Model: usb}}
-	for _, d := range s.Disks {
-		if d.Bus == hypervisor.BusSCSI {
-			return append(controllers, libvirtxml.DomainController{Type: "scsi", Model: "virtio-scsi"})
-		}
+	if hasBus(s, hypervisor.BusSCSI) {
+		controllers = append(controllers, libvirtxml.DomainController{Type: "scsi", Model: "virtio-scsi"})
 	}
-	return controllers
+	return append(controllers, buildPorts(s)...)
 }
 
-func buildDisks(s hypervisor.Spec) ([]libvirtxml.DomainDisk, error) {
-	names := make(map[string]int)
-	disks := make([]libvirtxml.DomainDisk, len(s.Disks))
-	for i, d := range s.Disks {
-		prefix, err := targetPrefix(d.Bus)
-		if err != nil {
-			return nil, fault.Wrap(err, "machine %q: disk %d (%s)", s.Name, i, d.File)
-		}
-		disks[i] = libvirtxml.DomainDisk{
-			Device: "disk",
-			Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: d.Format.String(), Discard: "unmap"},
-			Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: d.File}},
-			Target: &libvirtxml.DomainDiskTarget{Dev: prefix + driveLetters(names[prefix]), Bus: d.Bus.String()},
-			Alias:  &libvirtxml.DomainAlias{Name: diskAlias + strconv.Itoa(i)},
-		}
-		if d.Bus == hypervisor.BusSCSI {
-			// All on one controller: libvirt would make others, of a kind that guests may not know.
-			disks[i].Address = &libvirtxml.DomainAddress{Drive: &libvirtxml.DomainAddressDrive{Target: new(uint(i))}}
-		}
-		if d.ReadOnly {
-			disks[i].ReadOnly = &libvirtxml.DomainDiskReadOnly{}
-		}
-		names[prefix]++
-	}
-	if len(disks) > 0 {
-		disks[0].Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
-	}
-	return disks, nil
-}
-
-// targetPrefix returns the beginning of the name by which libvirt tells a bus's disks apart.
-func targetPrefix(bus hypervisor.DiskBus) (string, error) {
-	switch bus {
-	case hypervisor.BusVirtio:
-		return "vd", nil
-	case hypervisor.BusIDE:
-		return "hd", nil
-	case hypervisor.BusSATA, hypervisor.BusSCSI:
-		return "sd", nil
-	default:
-		return "", fault.New(fault.Unimplemented, "bus %s is not built for libvirt; use virtio", bus)
-	}
-}
-
-// driveLetters counts a, b, … z, aa, ab, …
-func driveLetters(n int) string {
-	letters := string(rune('a' + n%26))
-	if n < 26 {
-		return letters
-	}
-	return driveLetters(n/26-1) + letters
+func hasBus(s hypervisor.Spec, bus hypervisor.DiskBus) bool {
+	return slices.ContainsFunc(s.Disks, func(d hypervisor.Disk) bool { return d.Bus == bus })
 }
 
 func buildInterfaces(s hypervisor.Spec) []libvirtxml.DomainInterface {
@@ -228,6 +172,9 @@ func buildInterfaces(s hypervisor.Spec) []libvirtxml.DomainInterface {
 		}
 		if nic.Model != "" {
 			iface.Model.Type = nic.Model
+		}
+		if s.NetBoot && i == 0 {
+			iface.Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
 		}
 		if nic.Queues > 1 {
 			iface.Driver = &libvirtxml.DomainInterfaceDriver{Queues: uint(nic.Queues)}

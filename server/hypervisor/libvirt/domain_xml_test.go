@@ -67,9 +67,12 @@ func testSpecs() map[string]hypervisor.Spec {
 	uefi.Firmware, uefi.Console = hypervisor.FirmwareUEFI, hypervisor.ConsoleDummy
 	kernel.Kernel, kernel.Initrd, kernel.CommandLine = "/k/vmlinuz", "/k/initrd", `console=ttyS0 x="a b" <&>`
 	arm.Arch, arm.Console = hypervisor.ArchARM64, hypervisor.ConsoleVNC
+	netboot := base
+	netboot.NetBoot, netboot.NICs = true, full.NICs
+	netboot.Disks = []hypervisor.Disk{{File: "/d/root.raw"}, {File: "/d/seed.iso", CDROM: true}, {File: "/d/more.raw", Bus: hypervisor.BusSATA}}
 	roomy := base
 	roomy.CPUPriority, roomy.MaxCPUs, roomy.MaxMemoryBytes = -20, 4, 1<<30
-	return map[string]hypervisor.Spec{"roomy": roomy, "plain": plain, "full": full, "uefi": uefi, "kernel": kernel, "arm64": arm}
+	return map[string]hypervisor.Spec{"roomy": roomy, "netboot": netboot, "plain": plain, "full": full, "uefi": uefi, "kernel": kernel, "arm64": arm}
 }
 
 func resolve(t *testing.T, s hypervisor.Spec) hypervisor.Spec {

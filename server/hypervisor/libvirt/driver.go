@@ -13,6 +13,9 @@
 // with the machine but not enforced: Host says so, and a warning is logged once. A machine grows by processors that its board has from the start,
 // and by memory modules, never by its balloon: a guest without a balloon driver would have all the memory that it may grow to from the start. Disks on the NVMe bus are refused with Unimplemented.
 //
+// Disks come and go over PCI: a board with PCI Express has root ports for eight disks more than it starts with, one of type pc as many as its bus has places. What a
+// guest wrote while its disks were redirected survives a crash: the definition names the overlays until MergeDisks, which needs qemu-img for a machine that is off.
+//
 // A state Crashed means: QEMU died, or was ended by a signal or through another libvirt client. What happened while no driver was
 // connected is judged by the reason that libvirt keeps, which it forgets itself when libvirtd is restarted.
 package libvirt

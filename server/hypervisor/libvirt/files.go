@@ -21,6 +21,10 @@ func (f machineFiles) serial() string    { return filepath.Join(string(f), "seri
 func (f machineFiles) serialLog() string { return filepath.Join(string(f), "serial.log") }
 func (f machineFiles) display() string   { return filepath.Join(string(f), "vnc") }
 
+// Sockets of a migration, of this program at the source and of QEMU at the destination. Their names are no longer than that of the serial port.
+func (f machineFiles) memory() string { return filepath.Join(string(f), "memory") }
+func (f machineFiles) disks() string  { return filepath.Join(string(f), "disks") }
+
 func (o Options) files(uuid string) machineFiles {
 	return machineFiles(filepath.Join(o.RunDir, uuid))
 }

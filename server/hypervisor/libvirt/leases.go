@@ -35,6 +35,9 @@ func (d *Driver) setLeases(c *conn, network string, leases []hypervisor.Lease, b
 	if err != nil {
 		return err
 	}
+	if shape.NoDHCP {
+		return hypervisor.NoLeases(network)
+	}
 	if err := hypervisor.CheckLeases(network, shape.Gateway, leases); err != nil {
 		return err
 	}

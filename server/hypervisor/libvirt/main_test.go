@@ -119,6 +119,10 @@ func newHarness(t *testing.T, exclusive bool) hypervisortest.Harness {
 			t.Helper()
 			signal(t, uuid, syscall.SIGKILL)
 		},
+		SetPaused: func(t *testing.T, uuid string, paused bool) {
+			t.Helper()
+			virsh(t, inst, map[bool]string{true: "suspend", false: "resume"}[paused], uuid)
+		},
 		Interrupt: func(t *testing.T) func() {
 			t.Helper()
 			if err := inst.StopLibvirtd(t.Context()); err != nil {

@@ -3,9 +3,13 @@ package libvirt
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"os"
 	"slices"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+	"golang.org/x/sys/unix"
 	"libvirt.org/go/libvirtxml"
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
@@ -63,7 +67,7 @@ func (d *Driver) ensureNetwork(c *conn, n hypervisor.Network, back *undo.Stack) 
 		return err
 	}
 	var hosts []libvirtxml.NetworkDHCPHost
-	if shape.Gateway == n.Gateway {
+	if shape.Gateway == n.Gateway && !n.NoDHCP {
 		hosts = dhcpHosts(old)
 	}
 	return d.replaceNetwork(c, old, buildNetwork(n, uuidText(net.UUID), hosts), back)
@@ -199,5 +203,35 @@ func needUnused(c *conn, net golibvirt.Network) error {
 }
 
 func sameShape(a, b hypervisor.Network) bool {
-	return a.Bridge == b.Bridge && a.Gateway == b.Gateway && a.Domain == b.Domain && a.Isolated == b.Isolated && slices.Equal(a.DNS, b.DNS)
+	return a.Bridge == b.Bridge && a.Gateway == b.Gateway && a.Domain == b.Domain && a.Isolated == b.Isolated && a.NoDHCP == b.NoDHCP &&
+		slices.Equal(a.DNS, b.DNS)
+}
+
+// SharesNetwork reports whether libvirtd's bridges are in this process's network namespace: otherwise nobody here can serve what is connected to them.
+func (d *Driver) SharesNetwork(ctx context.Context) (bool, error) {
+	raw, err := new(net.Dialer).DialContext(ctx, "unix", d.opts.Socket)
+	if err != nil {
+		return false, classify(err, "libvirt at %s cannot be reached", d.opts.Socket)
+	}
+	defer raw.Close() //nolint:errcheck // nothing was written
+	control, err := raw.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return false, fault.As(fault.Internal, err, "libvirt's socket")
+	}
+	var peer *unix.Ucred
+	var peerErr error
+	err = control.Control(func(fd uintptr) { peer, peerErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, peerErr); err != nil {
+		return false, fault.As(fault.Internal, err, "who serves libvirt's socket")
+	}
+	ours, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return false, fault.As(fault.Internal, err, "network namespace")
+	}
+	// A process of another PID namespace that we do not see has number 0.
+	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", peer.Pid))
+	if err != nil {
+		return false, nil
+	}
+	return os.SameFile(ours, theirs), nil
 }

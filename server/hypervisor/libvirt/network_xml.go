@@ -20,11 +20,13 @@ func buildNetwork(n hypervisor.Network, uuid string, hosts []libvirtxml.NetworkD
 		UUID: uuid,
 		// With the spanning tree protocol a new port would pass nothing for seconds.
 		Bridge: &libvirtxml.NetworkBridge{Name: n.Bridge, STP: "off", Delay: "0"},
-		IPs: []libvirtxml.NetworkIP{{
-			Address: n.Gateway.Addr().String(),
-			Prefix:  uint(n.Gateway.Bits()),
-			DHCP:    &libvirtxml.NetworkDHCP{Hosts: hosts},
-		}},
+		IPs:    []libvirtxml.NetworkIP{{Address: n.Gateway.Addr().String(), Prefix: uint(n.Gateway.Bits())}},
+	}
+	if n.NoDHCP {
+		// With neither DHCP nor DNS libvirt starts no dnsmasq, so that both ports are free for whoever serves the network.
+		x.DNS = &libvirtxml.NetworkDNS{Enable: "no"}
+	} else {
+		x.IPs[0].DHCP = &libvirtxml.NetworkDHCP{Hosts: hosts}
 	}
 	if !n.Isolated {
 		x.Forward = &libvirtxml.NetworkForward{Mode: "nat"}
@@ -60,6 +62,7 @@ func parseNetwork(x *libvirtxml.Network) (n hypervisor.Network, err error) {
 	case x.Forward.Mode != "nat":
 		return n, notOurs(x.Name)
 	}
+	n.NoDHCP = x.IPs[0].DHCP == nil && x.DNS != nil && x.DNS.Enable == "no"
 	if x.Domain != nil {
 		n.Domain = x.Domain.Name
 	}

@@ -21,6 +21,7 @@ func TestNetworkXML(t *testing.T) {
 			Name: "outer", Bridge: "hp1", Gateway: gateway, Domain: "example.org",
 			DNS: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
 		},
+		"served-elsewhere": {Name: "bare", Bridge: "hp2", Gateway: gateway, NoDHCP: true},
 	} {
 		lease := hypervisor.Lease{MAC: "52:54:00:00:00:01", Address: netip.MustParseAddr("10.1.2.9"), Hostname: "one"}
 		x := buildNetwork(n, testUUID, []libvirtxml.NetworkDHCPHost{buildHost(lease)})
@@ -41,7 +42,11 @@ func TestNetworkXML(t *testing.T) {
 			cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s read back:\n%s", name, diff)
 		}
-		if hosts := dhcpHosts(&back); len(hosts) != 1 || hosts[0].MAC != lease.MAC {
+		if hosts := dhcpHosts(&back); n.NoDHCP {
+			if len(hosts) != 0 {
+				t.Errorf("%s: hosts %v", name, hosts)
+			}
+		} else if len(hosts) != 1 || hosts[0].MAC != lease.MAC {
 			t.Errorf("%s: hosts %v", name, hosts)
 		}
 	}

@@ -42,7 +42,7 @@ const (
 type VmServiceClient interface {
 	// Returns what is known of one VM. Any state. Errors: NOT_FOUND.
 	GetVmInfo(ctx context.Context, in *GetVmInfoRequest, opts ...grpc.CallOption) (*GetVmInfoResponse, error)
-	// Returns what is known of all VMs that pass the filters, ordered by IP address. Filters are joined by "and": a VM passes if it has one of the
+	// Returns what is known of all VMs that pass the filters, in the order of their creation. Filters are joined by "and": a VM passes if it has one of the
 	// owner users (if any are given), one of the owner groups (if any are given), none of the ignored states, and all the tags.
 	GetVmInfos(ctx context.Context, in *GetVmInfosRequest, opts ...grpc.CallOption) (*GetVmInfosResponse, error)
 	// Lists the IP addresses of the VMs that pass the filters of GetVmInfos.
@@ -226,7 +226,7 @@ func (c *vmServiceClient) AcknowledgeVm(ctx context.Context, in *AcknowledgeVmRe
 type VmServiceServer interface {
 	// Returns what is known of one VM. Any state. Errors: NOT_FOUND.
 	GetVmInfo(context.Context, *GetVmInfoRequest) (*GetVmInfoResponse, error)
-	// Returns what is known of all VMs that pass the filters, ordered by IP address. Filters are joined by "and": a VM passes if it has one of the
+	// Returns what is known of all VMs that pass the filters, in the order of their creation. Filters are joined by "and": a VM passes if it has one of the
 	// owner users (if any are given), one of the owner groups (if any are given), none of the ignored states, and all the tags.
 	GetVmInfos(context.Context, *GetVmInfosRequest) (*GetVmInfosResponse, error)
 	// Lists the IP addresses of the VMs that pass the filters of GetVmInfos.

@@ -24,6 +24,64 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How a RUNNING VM moves.
+type MigrationMode int32
+
+const (
+	// As COPY.
+	MigrationMode_MIGRATION_MODE_UNSPECIFIED MigrationMode = 0
+	// Its volumes are copied while it runs, then it is stopped, what has changed is copied again, and it is started here.
+	MigrationMode_MIGRATION_MODE_COPY MigrationMode = 1
+	// It goes on running all the while: memory and volumes move under it. An error, with the reason, if that is not possible. The commit is asked for
+	// before the move begins, because afterwards there is no way back.
+	MigrationMode_MIGRATION_MODE_LIVE MigrationMode = 2
+	// LIVE where that is possible, otherwise COPY; a progress message says why.
+	MigrationMode_MIGRATION_MODE_LIVE_OR_COPY MigrationMode = 3
+)
+
+// Enum value maps for MigrationMode.
+var (
+	MigrationMode_name = map[int32]string{
+		0: "MIGRATION_MODE_UNSPECIFIED",
+		1: "MIGRATION_MODE_COPY",
+		2: "MIGRATION_MODE_LIVE",
+		3: "MIGRATION_MODE_LIVE_OR_COPY",
+	}
+	MigrationMode_value = map[string]int32{
+		"MIGRATION_MODE_UNSPECIFIED":  0,
+		"MIGRATION_MODE_COPY":         1,
+		"MIGRATION_MODE_LIVE":         2,
+		"MIGRATION_MODE_LIVE_OR_COPY": 3,
+	}
+)
+
+func (x MigrationMode) Enum() *MigrationMode {
+	p := new(MigrationMode)
+	*p = x
+	return p
+}
+
+func (x MigrationMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MigrationMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_hyperplane_hypervisor_v1_vm_transfer_service_proto_enumTypes[0].Descriptor()
+}
+
+func (MigrationMode) Type() protoreflect.EnumType {
+	return &file_hyperplane_hypervisor_v1_vm_transfer_service_proto_enumTypes[0]
+}
+
+func (x MigrationMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MigrationMode.Descriptor instead.
+func (MigrationMode) EnumDescriptor() ([]byte, []int) {
+	return file_hyperplane_hypervisor_v1_vm_transfer_service_proto_rawDescGZIP(), []int{0}
+}
+
 // The request of CopyVm.
 type CopyVmRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -334,8 +392,10 @@ type MigrateVmStart struct {
 	SkipMemoryCheck bool `protobuf:"varint,4,opt,name=skip_memory_check,json=skipMemoryCheck,proto3" json:"skip_memory_check,omitempty"`
 	// The source, host:port.
 	SourceHypervisor string `protobuf:"bytes,5,opt,name=source_hypervisor,json=sourceHypervisor,proto3" json:"source_hypervisor,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// How a RUNNING VM moves. UNSPECIFIED is COPY.
+	Mode          MigrationMode `protobuf:"varint,6,opt,name=mode,proto3,enum=hyperplane.hypervisor.v1.MigrationMode" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MigrateVmStart) Reset() {
@@ -401,6 +461,13 @@ func (x *MigrateVmStart) GetSourceHypervisor() string {
 		return x.SourceHypervisor
 	}
 	return ""
+}
+
+func (x *MigrateVmStart) GetMode() MigrationMode {
+	if x != nil {
+		return x.Mode
+	}
+	return MigrationMode_MIGRATION_MODE_UNSPECIFIED
 }
 
 // The request of PrepareVmForMigration.
@@ -593,8 +660,10 @@ type ExportLocalVmRequest struct {
 	Vm string `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
 	// The root cookie, see GetRootCookiePath.
 	VerificationCookie []byte `protobuf:"bytes,2,opt,name=verification_cookie,json=verificationCookie,proto3" json:"verification_cookie,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Define the machine again as it was at the virtualiser before ImportLocalVm took it over, with the volumes where they lie now.
+	RestoreDefinition bool `protobuf:"varint,3,opt,name=restore_definition,json=restoreDefinition,proto3" json:"restore_definition,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ExportLocalVmRequest) Reset() {
@@ -639,6 +708,13 @@ func (x *ExportLocalVmRequest) GetVerificationCookie() []byte {
 		return x.VerificationCookie
 	}
 	return nil
+}
+
+func (x *ExportLocalVmRequest) GetRestoreDefinition() bool {
+	if x != nil {
+		return x.RestoreDefinition
+	}
+	return false
 }
 
 // The answer of ExportLocalVm.
@@ -987,14 +1063,15 @@ const file_hyperplane_hypervisor_v1_vm_transfer_service_proto_rawDesc = "" +
 	"\x11MigrateVmResponse\x12\x14\n" +
 	"\x05final\x18\x01 \x01(\bR\x05final\x12)\n" +
 	"\x10progress_message\x18\x02 \x01(\tR\x0fprogressMessage\x12%\n" +
-	"\x0erequest_commit\x18\x03 \x01(\bR\rrequestCommit\"\xf5\x01\n" +
+	"\x0erequest_commit\x18\x03 \x01(\bR\rrequestCommit\"\xba\x02\n" +
 	"\x0eMigrateVmStart\x12)\n" +
 	"\faccess_token\x18\x01 \x01(\fB\x06\x8a\xce\x18\x02(\x01R\vaccessToken\x12<\n" +
 	"\fdhcp_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vdhcpTimeout\x12!\n" +
 	"\x02vm\x18\x03 \x01(\tB\x11\x8a\xce\x18\r\n" +
 	"\tIpAddress\x10\x01R\x02vm\x12*\n" +
 	"\x11skip_memory_check\x18\x04 \x01(\bR\x0fskipMemoryCheck\x12+\n" +
-	"\x11source_hypervisor\x18\x05 \x01(\tR\x10sourceHypervisor\"\x84\x01\n" +
+	"\x11source_hypervisor\x18\x05 \x01(\tR\x10sourceHypervisor\x12C\n" +
+	"\x04mode\x18\x06 \x01(\x0e2'.hyperplane.hypervisor.v1.MigrationModeB\x06\x8a\xce\x18\x02 \x01R\x04mode\"\x84\x01\n" +
 	"\x1cPrepareVmForMigrationRequest\x12)\n" +
 	"\faccess_token\x18\x01 \x01(\fB\x06\x8a\xce\x18\x02(\x01R\vaccessToken\x12\x16\n" +
 	"\x06enable\x18\x02 \x01(\bR\x06enable\x12!\n" +
@@ -1007,11 +1084,12 @@ const file_hyperplane_hypervisor_v1_vm_transfer_service_proto_rawDesc = "" +
 	"\x10volume_filenames\x18\x04 \x03(\tR\x0fvolumeFilenames\"<\n" +
 	"\x17CommitImportedVmRequest\x12!\n" +
 	"\x02vm\x18\x01 \x01(\tB\x11\x8a\xce\x18\r\n" +
-	"\tIpAddress\x10\x01R\x02vm\"r\n" +
+	"\tIpAddress\x10\x01R\x02vm\"\xa9\x01\n" +
 	"\x14ExportLocalVmRequest\x12!\n" +
 	"\x02vm\x18\x01 \x01(\tB\x11\x8a\xce\x18\r\n" +
 	"\tIpAddress\x10\x01R\x02vm\x127\n" +
-	"\x13verification_cookie\x18\x02 \x01(\fB\x06\x8a\xce\x18\x02(\x01R\x12verificationCookie\"]\n" +
+	"\x13verification_cookie\x18\x02 \x01(\fB\x06\x8a\xce\x18\x02(\x01R\x12verificationCookie\x125\n" +
+	"\x12restore_definition\x18\x03 \x01(\bB\x06\x8a\xce\x18\x02 \x01R\x11restoreDefinition\"]\n" +
 	"\x15ExportLocalVmResponse\x12D\n" +
 	"\avm_info\x18\x01 \x01(\v2+.hyperplane.hypervisor.v1.ExportLocalVmInfoR\x06vmInfo\"\x80\x01\n" +
 	"\x11ExportLocalVmInfo\x12\x18\n" +
@@ -1025,7 +1103,12 @@ const file_hyperplane_hypervisor_v1_vm_transfer_service_proto_rawDesc = "" +
 	"\bfilename\x18\x02 \x01(\tR\bfilename\"\x1f\n" +
 	"\x1dPrepareVmForMigrationResponse\"\x17\n" +
 	"\x15ImportLocalVmResponse\"\x1a\n" +
-	"\x18CommitImportedVmResponse2\xa8\b\n" +
+	"\x18CommitImportedVmResponse*\x82\x01\n" +
+	"\rMigrationMode\x12\x1e\n" +
+	"\x1aMIGRATION_MODE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13MIGRATION_MODE_COPY\x10\x01\x12\x17\n" +
+	"\x13MIGRATION_MODE_LIVE\x10\x02\x12\x1f\n" +
+	"\x1bMIGRATION_MODE_LIVE_OR_COPY\x10\x032\xa8\b\n" +
 	"\x11VmTransferService\x12\x8c\x01\n" +
 	"\x06CopyVm\x12'.hyperplane.hypervisor.v1.CopyVmRequest\x1a(.hyperplane.hypervisor.v1.CopyVmResponse\"-\x8a\xce\x18\x12\b\x012\x0e\b\x02\x12\n" +
 	"Hypervisor\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/vms:copy0\x01\x12\x9a\x01\n" +
@@ -1052,53 +1135,56 @@ func file_hyperplane_hypervisor_v1_vm_transfer_service_proto_rawDescGZIP() []byt
 	return file_hyperplane_hypervisor_v1_vm_transfer_service_proto_rawDescData
 }
 
+var file_hyperplane_hypervisor_v1_vm_transfer_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_hyperplane_hypervisor_v1_vm_transfer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_hyperplane_hypervisor_v1_vm_transfer_service_proto_goTypes = []any{
-	(*CopyVmRequest)(nil),                 // 0: hyperplane.hypervisor.v1.CopyVmRequest
-	(*CopyVmResponse)(nil),                // 1: hyperplane.hypervisor.v1.CopyVmResponse
-	(*MigrateVmRequest)(nil),              // 2: hyperplane.hypervisor.v1.MigrateVmRequest
-	(*MigrateVmResponse)(nil),             // 3: hyperplane.hypervisor.v1.MigrateVmResponse
-	(*MigrateVmStart)(nil),                // 4: hyperplane.hypervisor.v1.MigrateVmStart
-	(*PrepareVmForMigrationRequest)(nil),  // 5: hyperplane.hypervisor.v1.PrepareVmForMigrationRequest
-	(*ImportLocalVmRequest)(nil),          // 6: hyperplane.hypervisor.v1.ImportLocalVmRequest
-	(*CommitImportedVmRequest)(nil),       // 7: hyperplane.hypervisor.v1.CommitImportedVmRequest
-	(*ExportLocalVmRequest)(nil),          // 8: hyperplane.hypervisor.v1.ExportLocalVmRequest
-	(*ExportLocalVmResponse)(nil),         // 9: hyperplane.hypervisor.v1.ExportLocalVmResponse
-	(*ExportLocalVmInfo)(nil),             // 10: hyperplane.hypervisor.v1.ExportLocalVmInfo
-	(*LocalVmInfo)(nil),                   // 11: hyperplane.hypervisor.v1.LocalVmInfo
-	(*LocalVolume)(nil),                   // 12: hyperplane.hypervisor.v1.LocalVolume
-	(*PrepareVmForMigrationResponse)(nil), // 13: hyperplane.hypervisor.v1.PrepareVmForMigrationResponse
-	(*ImportLocalVmResponse)(nil),         // 14: hyperplane.hypervisor.v1.ImportLocalVmResponse
-	(*CommitImportedVmResponse)(nil),      // 15: hyperplane.hypervisor.v1.CommitImportedVmResponse
-	(*VmInfo)(nil),                        // 16: hyperplane.hypervisor.v1.VmInfo
-	(*durationpb.Duration)(nil),           // 17: google.protobuf.Duration
+	(MigrationMode)(0),                    // 0: hyperplane.hypervisor.v1.MigrationMode
+	(*CopyVmRequest)(nil),                 // 1: hyperplane.hypervisor.v1.CopyVmRequest
+	(*CopyVmResponse)(nil),                // 2: hyperplane.hypervisor.v1.CopyVmResponse
+	(*MigrateVmRequest)(nil),              // 3: hyperplane.hypervisor.v1.MigrateVmRequest
+	(*MigrateVmResponse)(nil),             // 4: hyperplane.hypervisor.v1.MigrateVmResponse
+	(*MigrateVmStart)(nil),                // 5: hyperplane.hypervisor.v1.MigrateVmStart
+	(*PrepareVmForMigrationRequest)(nil),  // 6: hyperplane.hypervisor.v1.PrepareVmForMigrationRequest
+	(*ImportLocalVmRequest)(nil),          // 7: hyperplane.hypervisor.v1.ImportLocalVmRequest
+	(*CommitImportedVmRequest)(nil),       // 8: hyperplane.hypervisor.v1.CommitImportedVmRequest
+	(*ExportLocalVmRequest)(nil),          // 9: hyperplane.hypervisor.v1.ExportLocalVmRequest
+	(*ExportLocalVmResponse)(nil),         // 10: hyperplane.hypervisor.v1.ExportLocalVmResponse
+	(*ExportLocalVmInfo)(nil),             // 11: hyperplane.hypervisor.v1.ExportLocalVmInfo
+	(*LocalVmInfo)(nil),                   // 12: hyperplane.hypervisor.v1.LocalVmInfo
+	(*LocalVolume)(nil),                   // 13: hyperplane.hypervisor.v1.LocalVolume
+	(*PrepareVmForMigrationResponse)(nil), // 14: hyperplane.hypervisor.v1.PrepareVmForMigrationResponse
+	(*ImportLocalVmResponse)(nil),         // 15: hyperplane.hypervisor.v1.ImportLocalVmResponse
+	(*CommitImportedVmResponse)(nil),      // 16: hyperplane.hypervisor.v1.CommitImportedVmResponse
+	(*VmInfo)(nil),                        // 17: hyperplane.hypervisor.v1.VmInfo
+	(*durationpb.Duration)(nil),           // 18: google.protobuf.Duration
 }
 var file_hyperplane_hypervisor_v1_vm_transfer_service_proto_depIdxs = []int32{
-	16, // 0: hyperplane.hypervisor.v1.CopyVmRequest.vm_info:type_name -> hyperplane.hypervisor.v1.VmInfo
-	4,  // 1: hyperplane.hypervisor.v1.MigrateVmRequest.start:type_name -> hyperplane.hypervisor.v1.MigrateVmStart
-	17, // 2: hyperplane.hypervisor.v1.MigrateVmStart.dhcp_timeout:type_name -> google.protobuf.Duration
-	16, // 3: hyperplane.hypervisor.v1.ImportLocalVmRequest.vm_info:type_name -> hyperplane.hypervisor.v1.VmInfo
-	10, // 4: hyperplane.hypervisor.v1.ExportLocalVmResponse.vm_info:type_name -> hyperplane.hypervisor.v1.ExportLocalVmInfo
-	11, // 5: hyperplane.hypervisor.v1.ExportLocalVmInfo.local_vm_info:type_name -> hyperplane.hypervisor.v1.LocalVmInfo
-	16, // 6: hyperplane.hypervisor.v1.LocalVmInfo.vm_info:type_name -> hyperplane.hypervisor.v1.VmInfo
-	12, // 7: hyperplane.hypervisor.v1.LocalVmInfo.volume_locations:type_name -> hyperplane.hypervisor.v1.LocalVolume
-	0,  // 8: hyperplane.hypervisor.v1.VmTransferService.CopyVm:input_type -> hyperplane.hypervisor.v1.CopyVmRequest
-	2,  // 9: hyperplane.hypervisor.v1.VmTransferService.MigrateVm:input_type -> hyperplane.hypervisor.v1.MigrateVmRequest
-	5,  // 10: hyperplane.hypervisor.v1.VmTransferService.PrepareVmForMigration:input_type -> hyperplane.hypervisor.v1.PrepareVmForMigrationRequest
-	6,  // 11: hyperplane.hypervisor.v1.VmTransferService.ImportLocalVm:input_type -> hyperplane.hypervisor.v1.ImportLocalVmRequest
-	7,  // 12: hyperplane.hypervisor.v1.VmTransferService.CommitImportedVm:input_type -> hyperplane.hypervisor.v1.CommitImportedVmRequest
-	8,  // 13: hyperplane.hypervisor.v1.VmTransferService.ExportLocalVm:input_type -> hyperplane.hypervisor.v1.ExportLocalVmRequest
-	1,  // 14: hyperplane.hypervisor.v1.VmTransferService.CopyVm:output_type -> hyperplane.hypervisor.v1.CopyVmResponse
-	3,  // 15: hyperplane.hypervisor.v1.VmTransferService.MigrateVm:output_type -> hyperplane.hypervisor.v1.MigrateVmResponse
-	13, // 16: hyperplane.hypervisor.v1.VmTransferService.PrepareVmForMigration:output_type -> hyperplane.hypervisor.v1.PrepareVmForMigrationResponse
-	14, // 17: hyperplane.hypervisor.v1.VmTransferService.ImportLocalVm:output_type -> hyperplane.hypervisor.v1.ImportLocalVmResponse
-	15, // 18: hyperplane.hypervisor.v1.VmTransferService.CommitImportedVm:output_type -> hyperplane.hypervisor.v1.CommitImportedVmResponse
-	9,  // 19: hyperplane.hypervisor.v1.VmTransferService.ExportLocalVm:output_type -> hyperplane.hypervisor.v1.ExportLocalVmResponse
-	14, // [14:20] is the sub-list for method output_type
-	8,  // [8:14] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	17, // 0: hyperplane.hypervisor.v1.CopyVmRequest.vm_info:type_name -> hyperplane.hypervisor.v1.VmInfo
+	5,  // 1: hyperplane.hypervisor.v1.MigrateVmRequest.start:type_name -> hyperplane.hypervisor.v1.MigrateVmStart
+	18, // 2: hyperplane.hypervisor.v1.MigrateVmStart.dhcp_timeout:type_name -> google.protobuf.Duration
+	0,  // 3: hyperplane.hypervisor.v1.MigrateVmStart.mode:type_name -> hyperplane.hypervisor.v1.MigrationMode
+	17, // 4: hyperplane.hypervisor.v1.ImportLocalVmRequest.vm_info:type_name -> hyperplane.hypervisor.v1.VmInfo
+	11, // 5: hyperplane.hypervisor.v1.ExportLocalVmResponse.vm_info:type_name -> hyperplane.hypervisor.v1.ExportLocalVmInfo
+	12, // 6: hyperplane.hypervisor.v1.ExportLocalVmInfo.local_vm_info:type_name -> hyperplane.hypervisor.v1.LocalVmInfo
+	17, // 7: hyperplane.hypervisor.v1.LocalVmInfo.vm_info:type_name -> hyperplane.hypervisor.v1.VmInfo
+	13, // 8: hyperplane.hypervisor.v1.LocalVmInfo.volume_locations:type_name -> hyperplane.hypervisor.v1.LocalVolume
+	1,  // 9: hyperplane.hypervisor.v1.VmTransferService.CopyVm:input_type -> hyperplane.hypervisor.v1.CopyVmRequest
+	3,  // 10: hyperplane.hypervisor.v1.VmTransferService.MigrateVm:input_type -> hyperplane.hypervisor.v1.MigrateVmRequest
+	6,  // 11: hyperplane.hypervisor.v1.VmTransferService.PrepareVmForMigration:input_type -> hyperplane.hypervisor.v1.PrepareVmForMigrationRequest
+	7,  // 12: hyperplane.hypervisor.v1.VmTransferService.ImportLocalVm:input_type -> hyperplane.hypervisor.v1.ImportLocalVmRequest
+	8,  // 13: hyperplane.hypervisor.v1.VmTransferService.CommitImportedVm:input_type -> hyperplane.hypervisor.v1.CommitImportedVmRequest
+	9,  // 14: hyperplane.hypervisor.v1.VmTransferService.ExportLocalVm:input_type -> hyperplane.hypervisor.v1.ExportLocalVmRequest
+	2,  // 15: hyperplane.hypervisor.v1.VmTransferService.CopyVm:output_type -> hyperplane.hypervisor.v1.CopyVmResponse
+	4,  // 16: hyperplane.hypervisor.v1.VmTransferService.MigrateVm:output_type -> hyperplane.hypervisor.v1.MigrateVmResponse
+	14, // 17: hyperplane.hypervisor.v1.VmTransferService.PrepareVmForMigration:output_type -> hyperplane.hypervisor.v1.PrepareVmForMigrationResponse
+	15, // 18: hyperplane.hypervisor.v1.VmTransferService.ImportLocalVm:output_type -> hyperplane.hypervisor.v1.ImportLocalVmResponse
+	16, // 19: hyperplane.hypervisor.v1.VmTransferService.CommitImportedVm:output_type -> hyperplane.hypervisor.v1.CommitImportedVmResponse
+	10, // 20: hyperplane.hypervisor.v1.VmTransferService.ExportLocalVm:output_type -> hyperplane.hypervisor.v1.ExportLocalVmResponse
+	15, // [15:21] is the sub-list for method output_type
+	9,  // [9:15] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_hyperplane_hypervisor_v1_vm_transfer_service_proto_init() }
@@ -1116,13 +1202,14 @@ func file_hyperplane_hypervisor_v1_vm_transfer_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hyperplane_hypervisor_v1_vm_transfer_service_proto_rawDesc), len(file_hyperplane_hypervisor_v1_vm_transfer_service_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_hyperplane_hypervisor_v1_vm_transfer_service_proto_goTypes,
 		DependencyIndexes: file_hyperplane_hypervisor_v1_vm_transfer_service_proto_depIdxs,
+		EnumInfos:         file_hyperplane_hypervisor_v1_vm_transfer_service_proto_enumTypes,
 		MessageInfos:      file_hyperplane_hypervisor_v1_vm_transfer_service_proto_msgTypes,
 	}.Build()
 	File_hyperplane_hypervisor_v1_vm_transfer_service_proto = out.File

@@ -33,10 +33,11 @@ const (
 //
 // VmTransferService moves VMs between hosts, and between Hyperplane and other users of the host's virtualiser.
 type VmTransferServiceClient interface {
-	// Copies a VM from another host to this one under a new address, with the caller as its primary owner. Source states: STOPPED, RUNNING
-	// (stopped for the last part). The caller must own the VM at the source or hold its access token.
+	// Copies a VM from another host to this one under a new address, with the caller as its primary owner. The copy is STOPPED. Source states: STOPPED,
+	// RUNNING (stopped for the last part). The caller must hold the VM's access token.
 	CopyVm(ctx context.Context, in *CopyVmRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CopyVmResponse], error)
 	// Moves a VM from another host to this one; subnet and address stay. After request_commit the client answers with commit or, to abandon, without.
+	// The VM runs afterwards, also if it was STOPPED. The caller must hold the VM's access token.
 	MigrateVm(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[MigrateVmRequest, MigrateVmResponse], error)
 	// Takes a STOPPED, committed VM out of service for a migration (MIGRATING, uncommitted, its addresses unregistered), or puts it back.
 	PrepareVmForMigration(ctx context.Context, in *PrepareVmForMigrationRequest, opts ...grpc.CallOption) (*PrepareVmForMigrationResponse, error)
@@ -134,10 +135,11 @@ func (c *vmTransferServiceClient) ExportLocalVm(ctx context.Context, in *ExportL
 //
 // VmTransferService moves VMs between hosts, and between Hyperplane and other users of the host's virtualiser.
 type VmTransferServiceServer interface {
-	// Copies a VM from another host to this one under a new address, with the caller as its primary owner. Source states: STOPPED, RUNNING
-	// (stopped for the last part). The caller must own the VM at the source or hold its access token.
+	// Copies a VM from another host to this one under a new address, with the caller as its primary owner. The copy is STOPPED. Source states: STOPPED,
+	// RUNNING (stopped for the last part). The caller must hold the VM's access token.
 	CopyVm(*CopyVmRequest, grpc.ServerStreamingServer[CopyVmResponse]) error
 	// Moves a VM from another host to this one; subnet and address stay. After request_commit the client answers with commit or, to abandon, without.
+	// The VM runs afterwards, also if it was STOPPED. The caller must hold the VM's access token.
 	MigrateVm(grpc.BidiStreamingServer[MigrateVmRequest, MigrateVmResponse]) error
 	// Takes a STOPPED, committed VM out of service for a migration (MIGRATING, uncommitted, its addresses unregistered), or puts it back.
 	PrepareVmForMigration(context.Context, *PrepareVmForMigrationRequest) (*PrepareVmForMigrationResponse, error)

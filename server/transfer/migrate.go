@@ -1,0 +1,185 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/principal"
+	"github.com/hyperplane-project/hyperplane/internal/undo"
+	"github.com/hyperplane-project/hyperplane/server/vm"
+)
+
+type migrateStream = grpc.BidiStreamingServer[hypervisorv1.MigrateVmRequest, hypervisorv1.MigrateVmResponse]
+
+// MigrateVm implements VmTransferService.
+func (s *Service) MigrateVm(stream migrateStream) error {
+	first, err := stream.Recv()
+	if errors.Is(err, io.EOF) || (err == nil && first.GetStart() == nil) {
+		return fault.New(fault.InvalidArgument, "start: is missing; send it in the first message")
+	}
+	if err != nil {
+		return err
+	}
+	ctx, start := stream.Context(), first.GetStart()
+	from, err := s.open(ctx, start.GetSourceHypervisor(), start.GetVm(), start.GetAccessToken())
+	if err != nil {
+		return err
+	}
+	defer from.close() //nolint:errcheck // everything that was asked was answered
+	if err := checkSource(from.info, "be migrated"); err != nil {
+		return err
+	}
+	for i, v := range from.info.GetVolumes() {
+		if n := len(v.GetSnapshots()); n > 0 {
+			return fault.New(fault.FailedPrecondition, "vm %s: can not be migrated: volume %d has %d snapshots, which would be lost; discard them first", vm.Name(from.info), i, n)
+		}
+	}
+	info := proto.CloneOf(from.info)
+	info.IdentityName, info.IdentityExpires = "", nil // the key stays behind
+	m := &migration{start: start, recv: stream.Recv, send: stream.Send}
+	m.arrival = arrival{Service: s, from: from, info: info, tell: func(text string) error {
+		return stream.Send(&hypervisorv1.MigrateVmResponse{ProgressMessage: text})
+	}}
+	if err := m.run(ctx); err != nil {
+		return err
+	}
+	return stream.Send(&hypervisorv1.MigrateVmResponse{Final: true})
+}
+
+// migration is one MigrateVm.
+type migration struct {
+	arrival
+	start *hypervisorv1.MigrateVmStart
+	recv  func() (*hypervisorv1.MigrateVmRequest, error)
+	send  func(*hypervisorv1.MigrateVmResponse) error
+}
+
+// run moves the VM: afterwards it is here, or at the source as it was.
+func (m *migration) run(ctx context.Context) error {
+	// Who may take the VM from the source may bring it here: subnets are for those who create VMs.
+	release, err := m.admit(ctx, principal.Caller{Principal: principal.CallerFrom(ctx).Principal, Power: true}, !m.start.GetSkipMemoryCheck())
+	if err != nil {
+		return err
+	}
+	defer release()
+	var u undo.Stack
+	u.Add(func(ctx context.Context) error { return m.Operations.Discard(ctx, m.info.GetUuid()) })
+	if err := m.move(ctx, &u); err != nil {
+		return errors.Join(err, u.Run(ctx))
+	}
+	return nil
+}
+
+func (m *migration) move(ctx context.Context, u *undo.Stack) error {
+	if err := m.copyAndStop(ctx, u); err != nil {
+		return err
+	}
+	if err := m.furnish(ctx); err != nil {
+		return err
+	}
+	if err := m.tell("starting VM"); err != nil {
+		return err
+	}
+	uuid := m.info.GetUuid()
+	err := m.Operations.Enter(ctx, uuid, hypervisorv1.State_STATE_STOPPED, "")
+	if err != nil {
+		return err
+	}
+	timedOut, err := m.Operations.Resume(ctx, uuid, m.start.GetDhcpTimeout().AsDuration())
+	if err != nil {
+		return err
+	}
+	if timedOut {
+		if err := m.tell("the guest has not taken its address within " + m.start.GetDhcpTimeout().AsDuration().String()); err != nil {
+			return err
+		}
+	}
+	if err := m.askCommit(); err != nil {
+		return err
+	}
+	return m.commit(context.WithoutCancel(ctx), u)
+}
+
+// copyAndStop brings the volumes here and takes the VM out of service at the source.
+func (m *migration) copyAndStop(ctx context.Context, u *undo.Stack) error {
+	running := m.from.info.GetState() == hypervisorv1.State_STATE_RUNNING
+	what := "initial volume(s) copy"
+	if err := m.tell(what); err != nil {
+		return err
+	}
+	if running {
+		if err := m.bring(ctx, what); err != nil {
+			return err
+		}
+		what = "update volume(s)"
+		if err := m.tell("stopping VM"); err != nil {
+			return err
+		}
+		// It is started again also if only the answer was lost.
+		u.Add(m.from.startAgain)
+		if err := m.from.stop(ctx); err != nil {
+			return err
+		}
+		if err := m.tell(what); err != nil {
+			return err
+		}
+	}
+	if err := m.from.prepare(ctx, true); err != nil {
+		return err
+	}
+	u.Add(func(ctx context.Context) error { return m.from.prepare(ctx, false) })
+	return m.bring(ctx, what)
+}
+
+// startAgain starts the VM at the source unless it runs.
+func (src *source) startAgain(ctx context.Context) error {
+	res, err := src.vms.GetVmInfo(ctx, &hypervisorv1.GetVmInfoRequest{Vm: src.info.GetUuid()})
+	if err == nil && res.GetVmInfo().GetState() == hypervisorv1.State_STATE_RUNNING {
+		return nil
+	}
+	return src.start(ctx)
+}
+
+// askCommit has the client say whether the VM stays.
+func (m *migration) askCommit() error {
+	if err := m.send(&hypervisorv1.MigrateVmResponse{RequestCommit: true}); err != nil {
+		return err
+	}
+	answer, err := m.recv()
+	if err != nil && !isEnd(err) {
+		return err
+	}
+	if !answer.GetCommit() {
+		return fault.New(fault.Aborted, "VM migration abandoned")
+	}
+	return nil
+}
+
+// commit makes this host the VM's only one.
+func (m *migration) commit(ctx context.Context, u *undo.Stack) error {
+	uuid := m.info.GetUuid()
+	_, err := m.Operations.Change(ctx, uuid, func(r *hypervisorv1.LocalVmInfo) error {
+		r.VmInfo.Uncommitted = false
+		return nil
+	})
+	if err == nil {
+		err = m.Operations.Settle(ctx, uuid)
+	}
+	if err != nil {
+		return err
+	}
+	u.Commit()
+	if err := m.from.destroy(ctx); err != nil {
+		// It runs here, and there it is out of service: nothing is wrong but the space it takes.
+		m.Log.LogAttrs(ctx, slog.LevelWarn, "a VM that has come here is still at its source", slog.String("vm", uuid), slog.Any("error", err))
+		return m.tell("the VM could not be destroyed at the source, where it is out of service: " + err.Error())
+	}
+	return nil
+}
