@@ -21,7 +21,7 @@ func (s *Service) GetVmInfo(_ context.Context, req *hypervisorv1.GetVmInfoReques
 
 // GetVmInfos implements VmService.
 func (s *Service) GetVmInfos(_ context.Context, req *hypervisorv1.GetVmInfosRequest) (*hypervisorv1.GetVmInfosResponse, error) {
-	infos := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
+	infos := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()}).infos
 	infos, next, err := page.Cut(infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
 	if err != nil {
 		return nil, err
@@ -31,19 +31,19 @@ func (s *Service) GetVmInfos(_ context.Context, req *hypervisorv1.GetVmInfosRequ
 
 // ListVMs implements VmService.
 func (s *Service) ListVMs(_ context.Context, req *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error) {
-	infos := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
+	all := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
+	if !req.GetSort() && req.GetPageSize() == 0 && req.GetPageToken() == "" {
+		return &hypervisorv1.ListVMsResponse{IpAddresses: all.addresses()}, nil
+	}
+	infos := all.infos
 	if req.GetSort() {
-		slices.SortFunc(infos, byAddress)
+		infos = slices.SortedFunc(slices.Values(infos), byAddress)
 	}
 	infos, next, err := page.Cut(infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
 	if err != nil {
 		return nil, err
 	}
-	res := &hypervisorv1.ListVMsResponse{NextPageToken: next, IpAddresses: make([]string, 0, len(infos))}
-	for _, info := range infos {
-		res.IpAddresses = append(res.IpAddresses, info.GetAddress().GetIpAddress())
-	}
-	return res, nil
+	return &hypervisorv1.ListVMsResponse{NextPageToken: next, IpAddresses: primaryAddresses(infos)}, nil
 }
 
 // filter is the filter of GetVmInfos and ListVMs.
@@ -53,8 +53,13 @@ type filter struct {
 	tags          map[string]*hypervisorv1.TagValues
 }
 
-func (s *Service) matching(f filter) []*hypervisorv1.VmInfo {
-	return slices.DeleteFunc(s.registry.List(), func(info *hypervisorv1.VmInfo) bool { return !f.passes(info) })
+// matching returns the VMs that pass, in the order of their creation. Nobody may change the list.
+func (s *Service) matching(f filter) *listing {
+	all := s.registry.listing()
+	if f.ignoreStates == 0 && len(f.users)+len(f.groups)+len(f.tags) == 0 {
+		return all
+	}
+	return newListing(slices.DeleteFunc(slices.Clone(all.infos), func(info *hypervisorv1.VmInfo) bool { return !f.passes(info) }))
 }
 
 func (f filter) passes(info *hypervisorv1.VmInfo) bool {

@@ -32,8 +32,9 @@ type Registry struct {
 	byUUID map[string]*hypervisorv1.LocalVmInfo
 	byIP   map[netip.Addr]string
 	byName map[string][]string // several VMs may have one name; then only IP address and UUID name them
-	// ordered are all VMs in the order of their creation.
+	// ordered are all VMs in the order of their creation; listed is a copy for readers, nil when it is out of date.
 	ordered []*hypervisorv1.VmInfo
+	listed  *listing
 }
 
 // NewRegistry reads the VMs from the store.
@@ -89,11 +90,42 @@ func (r *Registry) Info(ref string) (*hypervisorv1.VmInfo, error) {
 	return record.GetVmInfo(), err
 }
 
-// List returns all VMs in the order of their creation.
-func (r *Registry) List() []*hypervisorv1.VmInfo {
+// listing is all VMs as they were at one time. Nobody changes it.
+type listing struct {
+	infos []*hypervisorv1.VmInfo
+	// addresses returns the first IP addresses of all of them.
+	addresses func() []string
+}
+
+func newListing(infos []*hypervisorv1.VmInfo) *listing {
+	return &listing{infos, sync.OnceValue(func() []string { return primaryAddresses(infos) })}
+}
+
+func primaryAddresses(infos []*hypervisorv1.VmInfo) []string {
+	all := make([]string, 0, len(infos))
+	for _, info := range infos {
+		all = append(all, info.GetAddress().GetIpAddress())
+	}
+	return all
+}
+
+// List returns all VMs in the order of their creation. The slice is the caller's.
+func (r *Registry) List() []*hypervisorv1.VmInfo { return slices.Clone(r.listing().infos) }
+
+// listing returns all VMs in the order of their creation, without a copy if nothing has changed since the last call.
+func (r *Registry) listing() *listing {
 	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return slices.Clone(r.ordered)
+	l := r.listed
+	r.mu.RUnlock()
+	if l != nil {
+		return l
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.listed == nil {
+		r.listed = newListing(slices.Clone(r.ordered))
+	}
+	return r.listed
 }
 
 // byCreation orders VMs.
@@ -198,6 +230,7 @@ func (r *Registry) save(ctx context.Context, record *hypervisorv1.LocalVmInfo, o
 func (r *Registry) index(record *hypervisorv1.LocalVmInfo) {
 	info := record.GetVmInfo()
 	r.byUUID[info.GetUuid()] = record
+	r.listed = nil
 	i, _ := slices.BinarySearchFunc(r.ordered, info, byCreation)
 	r.ordered = slices.Insert(r.ordered, i, info)
 	for ip := range addresses(info) {
@@ -211,6 +244,7 @@ func (r *Registry) index(record *hypervisorv1.LocalVmInfo) {
 func (r *Registry) unindex(record *hypervisorv1.LocalVmInfo) {
 	info := record.GetVmInfo()
 	delete(r.byUUID, info.GetUuid())
+	r.listed = nil
 	if i, found := slices.BinarySearchFunc(r.ordered, info, byCreation); found {
 		r.ordered = slices.Delete(r.ordered, i, i+1)
 	}

@@ -134,6 +134,9 @@ func (s *Service) follow(ctx context.Context, uuid string) {
 func observed(was hypervisorv1.State, e hypervisor.Event, known bool) (hypervisorv1.State, string) {
 	switch was {
 	case hypervisorv1.State_STATE_EXPORTING, hypervisorv1.State_STATE_MIGRATING, hypervisorv1.State_STATE_FAILED_TO_START:
+		if was == hypervisorv1.State_STATE_MIGRATING && e.State == hypervisor.Paused {
+			return was, "" // it stands still while it is moved, or because nobody knows whether it has been
+		}
 		if known && e.State != hypervisor.Off && e.State != hypervisor.Crashed {
 			return hypervisorv1.State_STATE_RUNNING, ""
 		}

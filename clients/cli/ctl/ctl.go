@@ -55,7 +55,7 @@ flags. A VM is named by its IP address, UUID or name.
 	f.BoolVar(&a.plaintext, "plaintext", false, "speak without TLS (only to a server on this host)")
 	f.StringVar(&a.progress, "progress", "auto", "how progress is shown: auto, bar, plain or none")
 	a.format.Bind(c, "output")
-	c.AddCommand(a.vmCommand(), a.consoleCommand(), a.jobCommand(), a.sourceCommand(), a.imageCommand(), a.subnetCommand(), a.statusCommand())
+	c.AddCommand(a.vmCommand(), a.consoleCommand(), a.vncCommand(), a.monitorCommand(), a.hostCommand(), a.jobCommand(), a.sourceCommand(), a.imageCommand(), a.subnetCommand(), a.statusCommand())
 	for _, sub := range c.Commands() {
 		arguments(sub)
 	}
@@ -74,14 +74,21 @@ func arguments(c *cobra.Command) {
 	}
 }
 
+// config says how to reach the server and who calls.
+func (a *app) config() (client.Config, error) {
+	cfg := client.Config{Server: a.server, CAFile: a.ca, CertFile: a.cert, KeyFile: a.key, Plaintext: a.plaintext, Token: a.getenv("HYPERPLANE_TOKEN")}
+	var err error
+	if a.tokenFile != "" {
+		cfg.Token, err = client.ReadToken(a.tokenFile)
+	}
+	return cfg, err
+}
+
 // dial connects to the server.
 func (a *app) dial() (*grpc.ClientConn, error) {
-	cfg := client.Config{Server: a.server, CAFile: a.ca, CertFile: a.cert, KeyFile: a.key, Plaintext: a.plaintext, Token: a.getenv("HYPERPLANE_TOKEN")}
-	if a.tokenFile != "" {
-		var err error
-		if cfg.Token, err = client.ReadToken(a.tokenFile); err != nil {
-			return nil, err
-		}
+	cfg, err := a.config()
+	if err != nil {
+		return nil, err
 	}
 	return client.Dial(cfg)
 }

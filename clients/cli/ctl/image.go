@@ -15,8 +15,8 @@ import (
 )
 
 func (a *app) imageCommand() *cobra.Command {
-	c := &cobra.Command{Use: "image", Short: "Work on disk images on the server's host"}
-	c.AddCommand(a.imageConvert(), a.imageInspect())
+	c := &cobra.Command{Use: "image", Short: "Convert disk images, and keep images by name, on the server's host"}
+	c.AddCommand(a.imageConvert(), a.imageInspect(), a.imageList(), a.imageAdd(), a.imageVerify(), a.imageRemove())
 	return c
 }
 

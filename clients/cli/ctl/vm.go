@@ -19,7 +19,8 @@ import (
 
 func (a *app) vmCommand() *cobra.Command {
 	c := &cobra.Command{Use: "vm", Short: "Run VMs", Aliases: []string{"vms"}}
-	c.AddCommand(a.vmList(), a.vmGet(), a.vmCreate(), a.vmResize(), a.vmTag(), a.vmOwners(),
+	c.AddCommand(a.vmList(), a.vmGet(), a.vmCreate(), a.vmResize(), a.vmTag(), a.vmOwners(), a.vmMigrate(), a.vmCopy(), a.snapshotCommand(), a.volumeCommand(),
+		a.userDataCommand(),
 		a.vmAction("start", "Start a VM and wait until it runs", func(ctx context.Context, vms hypervisorv1.VmServiceClient, vm string) error {
 			_, err := vms.StartVm(ctx, &hypervisorv1.StartVmRequest{Vm: vm})
 			return err

@@ -28,8 +28,9 @@ var _ store.Store = (*Store)(nil)
 
 // Store is a store in a bbolt file.
 type Store struct {
-	db  *bbolt.DB
-	hub *hub
+	db      *bbolt.DB
+	hub     *hub
+	commits *committer
 }
 
 // Open opens the file, or makes it with mode 0600. A file that another process has open is FailedPrecondition.
@@ -59,6 +60,7 @@ func Open(path string) (*Store, error) {
 		return nil, errors.Join(fault.Wrap(err, "state file %s", path), db.Close())
 	}
 	s.hub = newHub(revision)
+	s.commits = newCommitter(db, s.hub)
 	return s, nil
 }
 
@@ -70,33 +72,12 @@ func (s *Store) View(ctx context.Context, fn func(store.Reader) error) error {
 	return s.db.View(func(tx *bbolt.Tx) error { return fn(reader{tx.Bucket([]byte(entriesBucket))}) })
 }
 
-// Update implements store.Store.
+// Update implements store.Store. Updates that come while another one is written to the disk are written together.
 func (s *Store) Update(ctx context.Context, fn func(store.Writer) error) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	var revision uint64
-	var changes []store.Change
-	// The hub is locked across the commit so that watchers see changes in the order of revisions.
-	defer s.hub.lockForCommit()()
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket([]byte(metaBucket))
-		revision = decodeRevision(meta.Get([]byte(revisionKey)))
-		w := &writer{reader: reader{tx.Bucket([]byte(entriesBucket))}, revision: revision + 1}
-		if err := fn(w); err != nil {
-			return err
-		}
-		if len(w.changes) == 0 {
-			return nil
-		}
-		changes, revision = w.changes, w.revision
-		return meta.Put([]byte(revisionKey), binary.BigEndian.AppendUint64(nil, revision))
-	})
-	if err != nil {
-		return 0, err
-	}
-	s.hub.publish(revision, changes)
-	return revision, nil
+	return s.commits.do(ctx, fn)
 }
 
 // Watch implements store.Store.
@@ -106,6 +87,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, after uint64) (<-chan 
 
 // Close implements store.Store.
 func (s *Store) Close() error {
+	s.commits.close()
 	s.hub.close()
 	return s.db.Close()
 }

@@ -21,7 +21,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store, reopen func(t *testi
 	properties := map[string]func(*testing.T, store.Store){
 		"GetPutDelete": testGetPutDelete, "Scan": testScan, "Rollback": testRollback, "PutIf": testPutIf,
 		"RevisionsGrow": testRevisions, "Watch": testWatch, "WatchCoalesces": testWatchCoalesces, "WatchAfter": testWatchAfter,
-		"Cancelled": testCancelled, "Migrate": testMigrate,
+		"Cancelled": testCancelled, "Migrate": testMigrate, "Concurrent": testConcurrent,
 	}
 	for name, property := range properties {
 		t.Run(name, func(t *testing.T) {
