@@ -87,8 +87,12 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 	}
 	files := &volume.Maker{Dir: cfg.VolumeDir, MoreDirs: cfg.MoreVolumeDirs, ImageDir: cfg.ImageDir, Formats: d.Formats, Fetch: volume.NewHTTPFetcher()}
 	s.userData = &userdata.Service{VMs: s.registry}
+	issuer, err := newIssuer(cfg)
+	if err != nil {
+		return nil, err
+	}
 	s.identity = &identity.Service{
-		VMs: s.registry, Tokens: identity.NewTokens(d.Now), Provider: cfg.IdentityProvider, Now: d.Now,
+		VMs: s.registry, Tokens: identity.NewTokens(d.Now), Provider: cfg.IdentityProvider, Issuer: issuer, Log: d.Log, Now: d.Now,
 		Key: &identity.HostKey{Path: filepath.Join(cfg.StateDir, "pki", "host.key")},
 	}
 	s.guests = &guestfs.Service{Programs: procexec.Runner{Log: d.Log}, Self: guestfs.Self()}
@@ -287,6 +291,7 @@ func (s *services) background(ctx context.Context, log *slog.Logger, run func(na
 	run("end what was left half-done", s.recover)
 	run("host figures", s.host.Run)
 	run("network plane", s.network.Run)
+	s.identity.Resume(ctx, s.registry.List())
 	s.jobs.Start()
 	log.LogAttrs(ctx, slog.LevelDebug, "background work started")
 }
@@ -295,4 +300,5 @@ func (s *services) background(ctx context.Context, log *slog.Logger, run func(na
 func (s *services) close() {
 	s.jobs.Close()
 	s.vms.Close()
+	s.identity.Close()
 }

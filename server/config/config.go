@@ -58,6 +58,8 @@ type Config struct {
 	OpenMetrics               bool `yaml:"open_metrics"`
 	// IdentityProvider is the address of the service that gives VMs their identities, http or https; empty = none.
 	IdentityProvider string `yaml:"identity_provider"`
+	// IdentityProviderCAFile are the CAs by which the provider is believed, PEM; empty = the system's.
+	IdentityProviderCAFile string `yaml:"identity_provider_ca_file"`
 	// PowerOffCommand is the program that powers the host off, with its arguments. Default: systemctl poweroff; none with the fake hypervisor.
 	PowerOffCommand []string `yaml:"power_off_command"`
 	// LogLevel is debug, info, warn or error; LogFormat text or json.

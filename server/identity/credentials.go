@@ -37,7 +37,12 @@ func (s *Service) ReplaceVmCredentials(
 	}
 	defer clear(content)
 	err = s.change(ctx, req.GetVm(), pair.Leaf.Subject.CommonName, timestamppb.New(pair.Leaf.NotAfter),
-		func(path string) error { return atomicfile.Write(path, content) })
+		func(uuid, path string) error {
+			if s.refreshers.runs(uuid) {
+				return fault.New(fault.FailedPrecondition, "its identity is refreshed by %s; erase that with ReplaceVmIdentity first", s.Provider)
+			}
+			return atomicfile.Write(path, content)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -82,39 +87,46 @@ func (s *Service) ReplaceVmIdentity(
 	ctx context.Context, req *hypervisorv1.ReplaceVmIdentityRequest,
 ) (*hypervisorv1.ReplaceVmIdentityResponse, error) {
 	if len(req.GetIdentityRequestorCertificate()) > 0 {
-		return nil, s.requestIdentity(ctx, req.GetIdentityRequestorCertificate())
+		if err := s.requestIdentity(ctx, req.GetVm(), req.GetIdentityRequestorCertificate()); err != nil {
+			return nil, err
+		}
+		return &hypervisorv1.ReplaceVmIdentityResponse{}, nil
 	}
-	if err := s.change(ctx, req.GetVm(), "", nil, remove); err != nil {
+	err := s.change(ctx, req.GetVm(), "", nil, func(uuid, path string) error {
+		s.refreshers.stop(uuid)
+		dir := filepath.Dir(path)
+		return errors.Join(remove(path), remove(filepath.Join(dir, SSHFile)), remove(filepath.Join(dir, RequestorFile)))
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &hypervisorv1.ReplaceVmIdentityResponse{}, nil
 }
 
-// requestIdentity checks whether an identity could be requested, and refuses: the providers' protocol is not spoken yet.
-func (s *Service) requestIdentity(ctx context.Context, text []byte) error {
+// requestIdentity gets an identity for the VM at once, and has it refreshed from then on.
+func (s *Service) requestIdentity(ctx context.Context, vm string, text []byte) error {
 	const field = "identity_requestor_certificate"
-	if s.Provider == "" {
+	if s.Provider == "" || s.Issuer == nil {
 		return fault.New(fault.FailedPrecondition, "%s: this host has no identity provider; set identity_provider in its configuration", field)
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return fault.New(fault.InvalidArgument, "%s: is no PEM", field)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	requestor, err := s.requestor(text)
 	if err != nil {
-		return fault.As(fault.InvalidArgument, err, "%s", field)
-	}
-	if err := s.checkCertificate(ctx, field, cert); err != nil {
 		return err
 	}
-	switch ours, err := s.Key.Is(cert.PublicKey); {
-	case err != nil:
+	if err := s.checkCertificate(ctx, field, requestor.Leaf); err != nil {
 		return err
-	case !ours:
-		return fault.New(fault.InvalidArgument, "%s: is for another key; request one for the key that GetPublicKey returns", field)
 	}
-	return fault.New(fault.Unimplemented,
-		"%s: requesting identities from %s is not available on this host yet; use ReplaceVmCredentials", field, s.Provider)
+	record, release, err := s.Operations.Acquire(ctx, vm)
+	if err != nil {
+		return err
+	}
+	defer release()
+	expires, err := s.issue(ctx, record, requestor, text)
+	if err != nil {
+		return fault.Wrap(err, "vm %q: identity", vm)
+	}
+	s.refresh(ctx, record.GetVmInfo().GetUuid(), requestor, expires)
+	return nil
 }
 
 // checkCertificate refuses a certificate that is no identity for a VM.
@@ -147,7 +159,7 @@ func encode(pair tls.Certificate) ([]byte, error) {
 }
 
 // change changes a VM's file and what its record says of it: both or none.
-func (s *Service) change(ctx context.Context, vm, name string, expires *timestamppb.Timestamp, file func(path string) error) error {
+func (s *Service) change(ctx context.Context, vm, name string, expires *timestamppb.Timestamp, file func(uuid, path string) error) error {
 	record, release, err := s.Operations.Acquire(ctx, vm)
 	if err != nil {
 		return err
@@ -170,7 +182,7 @@ func (s *Service) change(ctx context.Context, vm, name string, expires *timestam
 	default:
 		return fault.Wrap(err, "vm %q: identity", vm)
 	}
-	if err = file(path); err == nil {
+	if err = file(uuid, path); err == nil {
 		_, err = s.Operations.Change(ctx, uuid, func(r *hypervisorv1.LocalVmInfo) error {
 			r.VmInfo.IdentityName, r.VmInfo.IdentityExpires = name, expires
 			return nil
@@ -185,11 +197,13 @@ func (s *Service) change(ctx context.Context, vm, name string, expires *timestam
 // Drop takes away a VM's credentials and its access token, for a VM that is no longer who it was. The caller holds its lock and changes its record.
 func (s *Service) Drop(_ context.Context, uuid string) error {
 	s.Tokens.Discard(uuid)
+	s.refreshers.stop(uuid)
 	dir, err := s.Operations.Directory(uuid)
 	if err != nil {
 		return err
 	}
-	return fault.Wrap(remove(filepath.Join(dir, File)), "vm %s: identity", uuid)
+	return fault.Wrap(errors.Join(remove(filepath.Join(dir, File)), remove(filepath.Join(dir, SSHFile)), remove(filepath.Join(dir, RequestorFile))),
+		"vm %s: identity", uuid)
 }
 
 // remove removes a file that may not exist.

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -39,15 +38,6 @@ func (k *HostKey) PublicPEM() ([]byte, error) {
 		return nil, fault.As(fault.Internal, err, "host key")
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
-}
-
-// Is says whether public is the host's public key.
-func (k *HostKey) Is(public crypto.PublicKey) (bool, error) {
-	key, err := k.get()
-	if err != nil {
-		return false, err
-	}
-	return key.PublicKey.Equal(public), nil
 }
 
 // get reads the key, or makes it.

@@ -4,6 +4,7 @@ package identity
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
@@ -33,7 +34,14 @@ type Service struct {
 	Key        *HostKey
 	// Provider is the address of the identity provider; empty = none.
 	Provider string
-	Now      func() time.Time
+	// Issuer speaks with the provider.
+	Issuer Issuer
+	Log    *slog.Logger
+	Now    func() time.Time
+	// After sends when a time is over; nil = time.After.
+	After func(d time.Duration) <-chan time.Time
+
+	refreshers refreshers
 }
 
 var _ hypervisorv1.IdentityServiceServer = (*Service)(nil)

@@ -32,6 +32,13 @@ func (s *Service) identity(info *hypervisorv1.VmInfo, tree map[string]leaf) {
 	}
 }
 
+// sshCertificate adds the SSH certificate, which is for the same key.
+func (s *Service) sshCertificate(info *hypervisorv1.VmInfo, tree map[string]leaf) {
+	certificate := s.file(info, identity.SSHFile)
+	tree["/latest/dynamic/instance-identity/SSH-certificate"] = certificate
+	tree["/latest/dynamic/instance-identity/RSA-SSH-certificate"] = certificate
+}
+
 // part returns the certificates or the key of an identity; found is false if it is of another kind.
 func part(content []byte, kind string, wantKey bool) (out []byte, found bool, err error) {
 	is := ""

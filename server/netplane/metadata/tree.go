@@ -103,6 +103,7 @@ func (s *Service) tree(info *hypervisorv1.VmInfo) map[string]leaf {
 		tree["/latest/meta-data/"+name] = text(value)
 	}
 	s.identity(info, tree)
+	s.sshCertificate(info, tree)
 	return tree
 }
 
