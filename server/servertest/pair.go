@@ -13,6 +13,12 @@ import (
 // StartPair starts two servers; there may call here, where it has method power on the methods.
 func StartPair(t *testing.T, powers ...string) (here, there *Server) {
 	t.Helper()
+	return StartPairWith(t, nil, powers...)
+}
+
+// StartPairWith is StartPair with a change of the configuration of there, which may be nil.
+func StartPairWith(t *testing.T, change func(*config.Config), powers ...string) (here, there *Server) {
+	t.Helper()
 	here = Start(t, nil)
 	dir := t.TempDir()
 	cert := here.ClientCertificate("host-there", powers...)
@@ -29,6 +35,9 @@ func StartPair(t *testing.T, powers ...string) (here, there *Server) {
 	}
 	there = Start(t, func(c *config.Config) {
 		c.Peers = config.Peers{CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem"), CAFile: here.pki("ca.pem")}
+		if change != nil {
+			change(c)
+		}
 	})
 	return here, there
 }

@@ -92,6 +92,27 @@ func TestGuestOnLibvirt(t *testing.T) {
 	}
 	d.becomes("STATE_CRASHED")
 	d.must("vm", "start", "guest-1")
+
+	// The host loses its power: guest, libvirtd and daemon are gone, and only what was written is there when it comes back.
+	if pid, err = privatelibvirt.GuestPID(v.UUID); err != nil {
+		t.Fatal(err)
+	}
+	d.Kill()
+	if err := lv.StopLibvirtd(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := lv.StartLibvirtd(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	eventually(t, func() (vm, bool) {
+		v := d.vm("guest-1")
+		return v, v.State == "STATE_STOPPED" || v.State == "STATE_CRASHED"
+	})
+	d.must("vm", "start", "guest-1")
 	d.must("vm", "destroy", "guest-1")
 	if out := d.must("vm", "list"); strings.Contains(out, "guest-1") {
 		t.Errorf("after destroy: %s", out)
