@@ -41,7 +41,7 @@ func (s *Service) spec(ctx context.Context, record *hypervisorv1.LocalVmInfo) (h
 			return spec, fault.Wrap(err, "user data")
 		}
 		if seed != "" {
-			spec.Disks = append(spec.Disks, hypervisor.Disk{File: seed, ReadOnly: true, CDROM: true})
+			spec.Disks = append(spec.Disks, seedDisk(seed, info))
 		}
 	}
 	for i, a := range append([]*hypervisorv1.Address{info.GetAddress()}, info.GetSecondaryAddresses()...) {
@@ -63,6 +63,15 @@ func (s *Service) spec(ctx context.Context, record *hypervisorv1.LocalVmInfo) (h
 		spec.NICs = append(spec.NICs, nic)
 	}
 	return spec, nil
+}
+
+// seedDisk is how a guest sees the disk with its user data: one that the kernels of cloud images have drivers for, which is not so for SATA, and that does not
+// take a letter from the volumes.
+func seedDisk(file string, info *hypervisorv1.VmInfo) hypervisor.Disk {
+	if info.GetDisableVirtio() {
+		return hypervisor.Disk{File: file, ReadOnly: true, CDROM: true}
+	}
+	return hypervisor.Disk{File: file, ReadOnly: true, Bus: hypervisor.BusSCSI}
 }
 
 func disk(info *hypervisorv1.VmInfo, v *hypervisorv1.Volume, places []*hypervisorv1.LocalVolume, i int) (hypervisor.Disk, error) {

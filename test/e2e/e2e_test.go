@@ -114,7 +114,7 @@ func makeDisk(t *testing.T, path string, size int64, seed uint64) string {
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil { //nolint:gosec // the paths are the tests' own
 		t.Fatal(err)
 	}
 }

@@ -128,7 +128,7 @@ func TestGuestOnLibvirt(t *testing.T) {
 // TestKillWhileAVMIsMade kills the daemon in the middle of a creation: started again, it has removed what was half made.
 func TestKillWhileAVMIsMade(t *testing.T) {
 	t.Parallel()
-	d, _ := startOnLibvirt(t, nil)
+	d, _ := startOnLibvirt(t, []string{"LOG_LEVEL=warn"})
 	done := make(chan struct{})
 	big := filepath.Join(t.TempDir(), "big.raw")
 	makeDisk(t, big, 256<<20, 1)

@@ -18,21 +18,18 @@ import (
 	"github.com/hyperplane-project/hyperplane/test/proc"
 )
 
-// startInNetwork starts a daemon in the network of a libvirtd of its own, as on a host: it then serves the subnets itself.
-func startInNetwork(t *testing.T) *daemon {
+// startInNetwork starts a daemon in the network of a libvirtd of its own, as on a host: it then serves the subnets itself. settings are further lines of the
+// configuration.
+func startInNetwork(t *testing.T, settings ...string) *daemon {
 	t.Helper()
 	lv := privatelibvirt.New(t, privatelibvirt.Options{})
-	// libvirt makes this folder only with the first dnsmasq; where its packages are installed it is there.
-	if err := os.MkdirAll(filepath.Join(lv.Dir, "lib", "dnsmasq"), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "hp-e2e-") //nolint:usetesting // sockets lie below it, whose paths must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	write(t, config, "hypervisor: {run_dir: "+filepath.Join(dir, "run")+", accel: tcg}\n")
+	write(t, config, "hypervisor: {run_dir: "+filepath.Join(dir, "run")+", accel: tcg}\n"+strings.Join(settings, "\n"))
 	d := &daemon{t: t, dir: dir}
 	address := filepath.Join(dir, "address")
 	d.Program, err = proc.Start(nil, nil, "nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", lv.PID), "--", program(t, "hypervisord"),
@@ -72,7 +69,7 @@ func (d *daemon) serial(ctx context.Context, vm string) *serial {
 	return &serial{t: d.t, stream: stream}
 }
 
-// await reads until a text has come, and returns all that has come since the last call.
+// await reads until a text has come, and returns what has come up to its end since the last call.
 func (s *serial) await(text string) string {
 	s.t.Helper()
 	for !strings.Contains(s.seen.String(), text) {
@@ -82,9 +79,10 @@ func (s *serial) await(text string) string {
 		}
 		s.seen.Write(m.GetData())
 	}
-	all := s.seen.String()
+	said, rest, _ := strings.Cut(s.seen.String(), text)
 	s.seen.Reset()
-	return all
+	s.seen.WriteString(rest)
+	return said + text
 }
 
 // shell types a command until the guest has said a text. An emulated serial port may lose bytes of a line while the guest is busy.

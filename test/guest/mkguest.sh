@@ -21,7 +21,7 @@ work=$(mktemp -d)
 trap 'rm -rf -- "$work"' EXIT
 
 # Drivers the guest needs to find its disk, its network cards and the power button. Those built into the kernel are no modules.
-modules='virtio_pci virtio_blk virtio_net virtio_scsi virtio_balloon virtio-rng ata_piix ahci nvme sd_mod e1000 e1000e button evdev ext4'
+modules='virtio_pci virtio_blk virtio_net virtio_scsi virtio_balloon virtio-rng ata_piix ahci nvme sd_mod isofs e1000 e1000e button evdev ext4'
 
 # On a busy host an emulated timer is late; the kernel must not take it for broken.
 kernel_options='console=ttyS0 quiet loglevel=1 panic=1 no_timer_check'
