@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/hyperplane-project/hyperplane/converters"
@@ -64,6 +65,9 @@ type Server struct {
 	door     *frontdoor.Door
 	draining chan struct{} // closed when the server begins to end
 }
+
+// keepaliveTime is how long a connection may be silent before the client is asked whether it is still there.
+const keepaliveTime = time.Minute
 
 // migrations are the steps from one schema version of the state to the next.
 func migrations() []store.Migration { return nil }
@@ -128,7 +132,7 @@ func (s *Server) wire(ctx context.Context) error {
 		Log: s.deps.Log, Registry: metrics, Tokens: s.pki, VMs: s.services.authorizer(), Rules: rules, OpenReads: s.cfg.AllowUnauthenticatedReads,
 	})
 	s.grpc = grpc.NewServer(grpc.Creds(frontdoor.Credentials()), grpc.UnaryInterceptor(unary), grpc.ChainStreamInterceptor(monitor.MarkWire, stream),
-		grpc.MaxRecvMsgSize(maxMessage), grpc.WaitForHandlers(true))
+		grpc.MaxRecvMsgSize(maxMessage), grpc.WaitForHandlers(true), grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}))
 	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	s.services.register(s.grpc, s.health)
 	s.services.register(channel, s.health)

@@ -17,6 +17,7 @@ import (
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/enumtext"
 	"github.com/hyperplane-project/hyperplane/internal/procexec"
+	"github.com/hyperplane-project/hyperplane/server/appliance"
 	"github.com/hyperplane-project/hyperplane/server/config"
 	"github.com/hyperplane-project/hyperplane/server/console"
 	"github.com/hyperplane-project/hyperplane/server/feed"
@@ -35,6 +36,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/server/system"
 	"github.com/hyperplane-project/hyperplane/server/transfer"
 	"github.com/hyperplane-project/hyperplane/server/userdata"
+	"github.com/hyperplane-project/hyperplane/server/virtualisation"
 	"github.com/hyperplane-project/hyperplane/server/vm"
 	"github.com/hyperplane-project/hyperplane/server/vmvolume"
 	"github.com/hyperplane-project/hyperplane/server/volume"
@@ -45,27 +47,29 @@ const stageName = ".staging"
 
 // services are all services with what they share.
 type services struct {
-	log      *slog.Logger
-	driver   hypervisor.Driver
-	registry *vm.Registry
-	vms      *vm.Service
-	network  *network.Service
-	console  *console.Service
-	monitor  *monitor.Service
-	host     *host.Service
-	jobs     *job.Manager
-	job      *job.Service
-	discover *job.Discovery
-	images   *job.Images
-	guests   *guestfs.Service
-	library  *image.Library
-	image    *image.Service
-	system   *system.Service
-	userData *userdata.Service
-	volumes  *vmvolume.Service
-	snapshot *snapshot.Service
-	identity *identity.Service
-	transfer *transfer.Service
+	log       *slog.Logger
+	driver    hypervisor.Driver
+	registry  *vm.Registry
+	vms       *vm.Service
+	network   *network.Service
+	console   *console.Service
+	monitor   *monitor.Service
+	host      *host.Service
+	jobs      *job.Manager
+	job       *job.Service
+	discover  *job.Discovery
+	images    *job.Images
+	guests    *guestfs.Service
+	library   *image.Library
+	image     *image.Service
+	system    *system.Service
+	userData  *userdata.Service
+	volumes   *vmvolume.Service
+	snapshot  *snapshot.Service
+	identity  *identity.Service
+	transfer  *transfer.Service
+	appliance *appliance.Service
+	virt      *virtualisation.Service
 }
 
 func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store, f *feed.Feed, draining <-chan struct{}) (*services, error) {
@@ -119,10 +123,20 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 		Log: d.Log, Operations: s.vms, UserData: s.userData, Machines: d.Driver, Files: files, Bridges: s.network, Hosts: hosts{cfg.Peers},
 		Cookie: s.host.Cookie, Now: d.Now, NewUUID: d.NewUUID,
 	}
+	s.virt = virtualisation.New(virtualisation.Deps{
+		Driver: d.Driver, VMs: s.registry, Operations: s.vms, Snapshots: s.snapshot, Bridges: s.network.Bridges, ImageDir: cfg.ImageDir, Now: d.Now,
+		Reserved: append([]string{cfg.StateDir, cfg.ImageDir, cfg.ImageStoreDir}, volumeDirectories(cfg)...),
+	})
 	if err := s.newJobs(ctx, cfg, d, st); err != nil {
 		return nil, err
 	}
 	if err := s.newImages(ctx, cfg, d, st, files); err != nil {
+		return nil, err
+	}
+	if s.appliance, err = appliance.Open(ctx, appliance.Deps{
+		Driver: d.Driver, VMs: s.registry, Operations: s.vms, UserData: s.userData, Guests: s.guests, Formats: d.Formats, Store: st, BackupDir: cfg.BackupDir,
+		TemplateDir: cfg.TemplateDir, ISODir: cfg.ISODir, StageDir: filepath.Join(cfg.VolumeDir, stageName), ImageDir: cfg.ImageDir, Now: d.Now, NewUUID: d.NewUUID,
+	}); err != nil {
 		return nil, err
 	}
 	s.job.Draining = draining
@@ -219,9 +233,11 @@ func (s *services) register(r grpc.ServiceRegistrar, h *health.Server) {
 	hypervisorv1.RegisterVmServiceServer(r, s.vms)
 	hypervisorv1.RegisterVmConfigurationServiceServer(r, s.vms)
 	hypervisorv1.RegisterVmTransferServiceServer(r, s.transfer)
+	hypervisorv1.RegisterPeerServiceServer(r, s.transfer)
 	hypervisorv1.RegisterVolumeServiceServer(r, s.volumes)
 	hypervisorv1.RegisterImageServiceServer(r, s.image)
 	hypervisorv1.RegisterLocalImageServiceServer(r, s.library)
+	hypervisorv1.RegisterApplianceServiceServer(r, s.appliance)
 	hypervisorv1.RegisterSnapshotServiceServer(r, s.snapshot)
 	hypervisorv1.RegisterUserDataServiceServer(r, s.userData)
 	hypervisorv1.RegisterIdentityServiceServer(r, s.identity)
@@ -229,6 +245,7 @@ func (s *services) register(r grpc.ServiceRegistrar, h *health.Server) {
 	hypervisorv1.RegisterMonitoringServiceServer(r, s.monitor)
 	hypervisorv1.RegisterNetworkServiceServer(r, s.network)
 	hypervisorv1.RegisterHostServiceServer(r, s.host)
+	hypervisorv1.RegisterVirtualisationServiceServer(r, s.virt)
 	exportv1.RegisterJobServiceServer(r, s.job)
 	exportv1.RegisterDiscoveryServiceServer(r, s.discover)
 	exportv1.RegisterImageServiceServer(r, s.images)
@@ -248,9 +265,11 @@ func (s *services) descriptors() []protoreflect.ServiceDescriptor {
 		hypervisorv1.File_hyperplane_hypervisor_v1_vm_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_vm_configuration_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_vm_transfer_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_peer_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_volume_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_image_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_local_image_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_appliance_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_snapshot_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_user_data_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_identity_service_proto,
@@ -258,6 +277,7 @@ func (s *services) descriptors() []protoreflect.ServiceDescriptor {
 		hypervisorv1.File_hyperplane_hypervisor_v1_monitoring_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_network_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_host_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_virtualisation_service_proto,
 		exportv1.File_hyperplane_export_v1_job_service_proto,
 		exportv1.File_hyperplane_export_v1_discovery_service_proto,
 		exportv1.File_hyperplane_export_v1_image_service_proto,

@@ -47,7 +47,7 @@ Exit codes: 0 ended by SIGTERM or SIGINT after draining, 1 failed, 2 wrong flags
 		Version: version.Text(),
 		RunE:    func(c *cobra.Command, _ []string) error { return run(c, f) },
 	}
-	c.AddCommand(newGuestFSCommand())
+	c.AddCommand(newGuestFSCommand(), newIssueCertificateCommand())
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fault.As(fault.InvalidArgument, err, "flags") })
 	s := c.Flags()
 	s.StringVar(&f.config, "config", "", "configuration `file` (YAML)")

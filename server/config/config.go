@@ -78,6 +78,11 @@ type Config struct {
 	MoreVolumeDirs []string `yaml:"more_volume_dirs"`
 	// ImageStoreDir holds the images that the host has by name (default: below the state directory).
 	ImageStoreDir string `yaml:"image_store_dir"`
+	// BackupDir, ISODir and TemplateDir hold backups of machines, ISO images for their CD drives, and machines that others are made of (defaults: below the state
+	// directory).
+	BackupDir   string `yaml:"backup_dir"`
+	ISODir      string `yaml:"iso_dir"`
+	TemplateDir string `yaml:"template_dir"`
 
 	// JobConcurrency is how many jobs run at once, DownloadWorkers how many disks one job reads at once (0 = the provider's default).
 	JobConcurrency  int    `yaml:"job_concurrency"`
@@ -236,6 +241,11 @@ func (c *Config) Validate() error {
 	if c.ImageStoreDir == "" {
 		c.ImageStoreDir = filepath.Join(c.StateDir, "image-store")
 	}
+	for dir, name := range map[*string]string{&c.BackupDir: "backups", &c.ISODir: "iso", &c.TemplateDir: "templates"} {
+		if *dir == "" {
+			*dir = filepath.Join(c.StateDir, name)
+		}
+	}
 	if err := c.checkDirectories(); err != nil {
 		return err
 	}
@@ -271,9 +281,9 @@ func (c *Config) Validate() error {
 // checkDirectories refuses relative paths, and one directory for two storage devices.
 func (c *Config) checkDirectories() error {
 	seen := make(map[string]bool)
-	for _, dir := range append([]string{c.VolumeDir, c.ImageDir, c.ImageStoreDir}, c.MoreVolumeDirs...) {
+	for _, dir := range append([]string{c.VolumeDir, c.ImageDir, c.ImageStoreDir, c.BackupDir, c.ISODir, c.TemplateDir}, c.MoreVolumeDirs...) {
 		if dir = filepath.Clean(dir); !filepath.IsAbs(dir) || seen[dir] {
-			return fault.New(fault.InvalidArgument, "volume_dir, more_volume_dirs, image_dir, image_store_dir: %q is not an absolute path, or is given twice", dir)
+			return fault.New(fault.InvalidArgument, "volume_dir, more_volume_dirs, image_dir, image_store_dir, backup_dir, iso_dir, template_dir: %q is not an absolute path, or is given twice", dir)
 		}
 		seen[dir] = true
 	}

@@ -62,6 +62,8 @@ func (q request) do(ctx context.Context, send func(reply) error) (err error) {
 		return makeFilesystem(ctx, d, q.Make)
 	case opGrow:
 		return grow(ctx, d, send)
+	case opSeal:
+		return seal(ctx, d, q.Disk.Label, q.Traces)
 	case opShrink:
 		return shrink(ctx, d, int64(q.Size))
 	default:

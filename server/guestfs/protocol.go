@@ -20,6 +20,7 @@ const (
 	opMake
 	opGrow
 	opShrink
+	opSeal
 )
 
 // request is what the child is asked, the one value on its standard input.
@@ -33,6 +34,7 @@ type request struct {
 	Files       map[string][]byte // opOverlay
 	Size        uint64            // opShrink: of the whole disk, in bytes
 	Make        makeOptions
+	Traces      []Trace // opSeal
 }
 
 // disk is a volume, or an image.

@@ -241,8 +241,11 @@ type Driver interface {
 	OpenDisplay(ctx context.Context, uuid string) (io.ReadWriteCloser, error)
 
 	LiveDisks
+	Migration
 	Monitor
 	Definitions
+	Appliances
+	Virtualisation
 
 	// EnsureNetwork makes a network, or changes it to this shape, and starts it. It survives a restart of the driver.
 	// FailedPrecondition if it would change while machines are connected, AlreadyExists if the bridge belongs to another network.

@@ -302,6 +302,9 @@ func unary() map[string]unaryCase {
 	maps.Copy(cases, diskCases())
 	maps.Copy(cases, trustCases())
 	maps.Copy(cases, imageCases())
+	maps.Copy(cases, domainCases())
+	maps.Copy(cases, applianceCases())
+	maps.Copy(cases, storageCases())
 	return cases
 }
 

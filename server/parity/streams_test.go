@@ -35,7 +35,10 @@ func streams() map[string]streamCase {
 	}
 	maps.Copy(cases, hostStreams())
 	maps.Copy(cases, imageStreams())
+	maps.Copy(cases, virtualisationStreams())
+	maps.Copy(cases, applianceStreams())
 	maps.Copy(cases, transferStreams())
+	maps.Copy(cases, peerStreams())
 	maps.Copy(cases, networkStreams())
 	maps.Copy(cases, diskStreams())
 	maps.Copy(cases, consoleStreams())

@@ -44,7 +44,9 @@ func inState(running bool, req proto.Message) wrong {
 
 func wrongs() map[string]wrong {
 	all := wrongsOfVMs()
-	for _, more := range []map[string]wrong{wrongsOfConfiguration(), wrongsOfTransfers(), wrongsOfDisks(), wrongsOfTrust(), wrongsOfConsoles(), wrongsOfHost()} {
+	for _, more := range []map[string]wrong{
+		wrongsOfConfiguration(), wrongsOfTransfers(), wrongsOfDisks(), wrongsOfTrust(), wrongsOfConsoles(), wrongsOfHost(), wrongsOfVirtualisation(), wrongsOfAppliances(),
+	} {
 		maps.Copy(all, more)
 	}
 	return all
@@ -109,6 +111,8 @@ func wrongsOfTransfers() map[string]wrong {
 		"MigrateVm": fixed(&hypervisorv1.MigrateVmRequest{Part: &hypervisorv1.MigrateVmRequest_Start{Start: start}}, codes.InvalidArgument,
 			"source_hypervisor"),
 		"PrepareVmForMigration": inState(true, &hypervisorv1.PrepareVmForMigrationRequest{Enable: true}),
+		"SendVm":                to(false, &hypervisorv1.SendVmRequest{}, codes.FailedPrecondition, "it is stopped"),
+		"Tunnel":                to(true, &hypervisorv1.TunnelRequest{Session: []byte("x")}, codes.NotFound, "session"),
 	}
 }
 

@@ -38,6 +38,9 @@ func newGateway(ctx context.Context, cc grpc.ClientConnInterface) (*runtime.Serv
 			return hypervisorv1.RegisterVmTransferServiceHandlerClient(ctx, mux, hypervisorv1.NewVmTransferServiceClient(cc))
 		},
 		func() error {
+			return hypervisorv1.RegisterPeerServiceHandlerClient(ctx, mux, hypervisorv1.NewPeerServiceClient(cc))
+		},
+		func() error {
 			return hypervisorv1.RegisterVmConfigurationServiceHandlerClient(ctx, mux, hypervisorv1.NewVmConfigurationServiceClient(cc))
 		},
 		func() error {
@@ -48,6 +51,9 @@ func newGateway(ctx context.Context, cc grpc.ClientConnInterface) (*runtime.Serv
 		},
 		func() error {
 			return hypervisorv1.RegisterLocalImageServiceHandlerClient(ctx, mux, hypervisorv1.NewLocalImageServiceClient(cc))
+		},
+		func() error {
+			return hypervisorv1.RegisterApplianceServiceHandlerClient(ctx, mux, hypervisorv1.NewApplianceServiceClient(cc))
 		},
 		func() error {
 			return hypervisorv1.RegisterSnapshotServiceHandlerClient(ctx, mux, hypervisorv1.NewSnapshotServiceClient(cc))
@@ -69,6 +75,9 @@ func newGateway(ctx context.Context, cc grpc.ClientConnInterface) (*runtime.Serv
 		},
 		func() error {
 			return hypervisorv1.RegisterHostServiceHandlerClient(ctx, mux, hypervisorv1.NewHostServiceClient(cc))
+		},
+		func() error {
+			return hypervisorv1.RegisterVirtualisationServiceHandlerClient(ctx, mux, hypervisorv1.NewVirtualisationServiceClient(cc))
 		},
 		func() error {
 			return exportv1.RegisterJobServiceHandlerClient(ctx, mux, exportv1.NewJobServiceClient(cc))

@@ -25,6 +25,7 @@ const definitionFile = "imported-definition"
 
 // Machines are the machines of the virtualiser, also those that are not ours.
 type Machines interface {
+	hypervisor.Migration
 	List(ctx context.Context) ([]hypervisor.Machine, error)
 	Undefine(ctx context.Context, uuid string) error
 	// Definition returns the virtualiser's own text of a machine, secrets included; Redefine defines a machine by it whose disks have these files, in order.
@@ -36,6 +37,8 @@ type Machines interface {
 type Files interface {
 	VolumeDirectory(uuid string, storage int) (string, error)
 	Storages() int
+	// Empty makes a volume of zeros.
+	Empty(ctx context.Context, v vm.VolumeSpec) error
 	// Size returns the size of the disk in a file of this format; an error if it is no such file.
 	Size(ctx context.Context, file string, format hypervisorv1.VolumeFormat) (uint64, error)
 }

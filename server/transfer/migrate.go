@@ -47,7 +47,11 @@ func (s *Service) MigrateVm(stream migrateStream) error {
 	m.arrival = arrival{Service: s, from: from, info: info, tell: func(text string) error {
 		return stream.Send(&hypervisorv1.MigrateVmResponse{ProgressMessage: text})
 	}}
-	if err := m.run(ctx); err != nil {
+	live, err := m.checkMode()
+	if err != nil {
+		return err
+	}
+	if err := m.run(ctx, live); err != nil {
 		return err
 	}
 	return stream.Send(&hypervisorv1.MigrateVmResponse{Final: true})
@@ -62,7 +66,7 @@ type migration struct {
 }
 
 // run moves the VM: afterwards it is here, or at the source as it was.
-func (m *migration) run(ctx context.Context) error {
+func (m *migration) run(ctx context.Context, live bool) error {
 	// Who may take the VM from the source may bring it here: subnets are for those who create VMs.
 	release, err := m.admit(ctx, principal.Caller{Principal: principal.CallerFrom(ctx).Principal, Power: true}, !m.start.GetSkipMemoryCheck())
 	if err != nil {
@@ -71,7 +75,14 @@ func (m *migration) run(ctx context.Context) error {
 	defer release()
 	var u undo.Stack
 	u.Add(func(ctx context.Context) error { return m.Operations.Discard(ctx, m.info.GetUuid()) })
-	if err := m.move(ctx, &u); err != nil {
+	copyIt := true
+	if live {
+		copyIt, err = m.tryLive(ctx, &u)
+	}
+	if err == nil && copyIt {
+		err = m.move(ctx, &u)
+	}
+	if err != nil {
 		return errors.Join(err, u.Run(ctx))
 	}
 	return nil
@@ -176,9 +187,14 @@ func (m *migration) commit(ctx context.Context, u *undo.Stack) error {
 		return err
 	}
 	u.Commit()
+	return m.destroySource(ctx)
+}
+
+// destroySource removes what is left of the VM at the source.
+func (m *migration) destroySource(ctx context.Context) error {
 	if err := m.from.destroy(ctx); err != nil {
 		// It runs here, and there it is out of service: nothing is wrong but the space it takes.
-		m.Log.LogAttrs(ctx, slog.LevelWarn, "a VM that has come here is still at its source", slog.String("vm", uuid), slog.Any("error", err))
+		m.Log.LogAttrs(ctx, slog.LevelWarn, "a VM that has come here is still at its source", slog.String("vm", m.info.GetUuid()), slog.Any("error", err))
 		return m.tell("the VM could not be destroyed at the source, where it is out of service: " + err.Error())
 	}
 	return nil

@@ -53,6 +53,9 @@ func (s *Service) stay(ctx context.Context, info *hypervisorv1.VmInfo) error {
 	if err := vm.Require(info, "be put back into service", hypervisorv1.State_STATE_MIGRATING); err != nil {
 		return err
 	}
+	if !info.GetUncommitted() {
+		return s.goOn(ctx, info)
+	}
 	// All its addresses or none: somebody may have got one of them meanwhile.
 	if err := s.Operations.GiveAddresses(proto.CloneOf(info), principal.Caller{Power: true}); err != nil {
 		return fault.Wrap(err, "vm %s: can not be put back into service", vm.Name(info))
@@ -62,6 +65,19 @@ func (s *Service) stay(ctx context.Context, info *hypervisorv1.VmInfo) error {
 		return err
 	}
 	return nil
+}
+
+// goOn lets a VM run that a live migration has left standing still, because it does not run at the destination. Its machine may have ended meanwhile.
+func (s *Service) goOn(ctx context.Context, info *hypervisorv1.VmInfo) error {
+	state := hypervisorv1.State_STATE_RUNNING
+	err := s.Machines.Continue(ctx, info.GetUuid())
+	if fault.Is(err, fault.FailedPrecondition) {
+		state, err = hypervisorv1.State_STATE_STOPPED, nil
+	}
+	if err != nil {
+		return fault.Wrap(err, "vm %s: put it back into service", vm.Name(info))
+	}
+	return s.Operations.Enter(ctx, info.GetUuid(), state, "")
 }
 
 func (s *Service) setMigrating(ctx context.Context, info *hypervisorv1.VmInfo, state hypervisorv1.State, reason string, uncommitted bool) error {

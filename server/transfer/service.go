@@ -4,6 +4,9 @@
 // It is the destination that does the work of a copy or a migration: it calls the source's public API as any client would, with its own certificate and the
 // token that the caller has for the VM. So a host needs no right on another but to take a VM out of service (PrepareVmForMigration), and the caller's own
 // right is what decides.
+//
+// A live migration is in addition a dialogue of the two hosts (PeerService): the virtualisers' texts and the streams between the two emulators go through it,
+// so nothing but the API's own port is open between hosts.
 package transfer
 
 import (
@@ -16,6 +19,7 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/principal"
+	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 )
 
 // Operations is what is done with the VMs of this host.
@@ -36,6 +40,8 @@ type Operations interface {
 	// Resume starts a STOPPED VM and Halt stops a RUNNING one. The caller holds the lock.
 	Resume(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error)
 	Halt(ctx context.Context, uuid string) error
+	// MachineSpec returns what a start would define, and makes the subnets ready.
+	MachineSpec(ctx context.Context, uuid string) (hypervisor.Spec, error)
 	// Directory returns the folder for a VM's files.
 	Directory(uuid string) (string, error)
 }
@@ -62,9 +68,10 @@ type Cookie interface {
 	Check(shown []byte) error
 }
 
-// Service is the VmTransferService.
+// Service is the VmTransferService and the PeerService.
 type Service struct {
 	hypervisorv1.UnimplementedVmTransferServiceServer
+	hypervisorv1.UnimplementedPeerServiceServer
 	Log        *slog.Logger
 	Operations Operations
 	UserData   UserData
@@ -75,6 +82,11 @@ type Service struct {
 	Cookie     Cookie
 	Now        func() time.Time
 	NewUUID    func() string
+
+	sessions sessions
 }
 
-var _ hypervisorv1.VmTransferServiceServer = (*Service)(nil)
+var (
+	_ hypervisorv1.VmTransferServiceServer = (*Service)(nil)
+	_ hypervisorv1.PeerServiceServer       = (*Service)(nil)
+)

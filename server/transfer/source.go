@@ -19,6 +19,7 @@ type source struct {
 	transfers hypervisorv1.VmTransferServiceClient
 	volumes   hypervisorv1.VolumeServiceClient
 	userData  hypervisorv1.UserDataServiceClient
+	peers     hypervisorv1.PeerServiceClient
 
 	address string
 	token   []byte
@@ -43,7 +44,7 @@ func (s *Service) open(ctx context.Context, address, vm string, token []byte) (*
 	}
 	src := &source{
 		conn: conn, vms: hypervisorv1.NewVmServiceClient(conn), transfers: hypervisorv1.NewVmTransferServiceClient(conn),
-		volumes: hypervisorv1.NewVolumeServiceClient(conn), userData: hypervisorv1.NewUserDataServiceClient(conn), address: address, token: token,
+		volumes: hypervisorv1.NewVolumeServiceClient(conn), userData: hypervisorv1.NewUserDataServiceClient(conn), peers: hypervisorv1.NewPeerServiceClient(conn), address: address, token: token,
 	}
 	res, err := src.vms.GetVmInfo(ctx, &hypervisorv1.GetVmInfoRequest{Vm: vm})
 	if err != nil {
@@ -88,6 +89,25 @@ func (src *source) prepare(ctx context.Context, enable bool) error {
 		return src.fault(err, "take the VM out of service")
 	}
 	return src.fault(err, "put the VM back into service")
+}
+
+// backInService makes sure that a VM that was to be moved while it runs goes on at the source.
+func (src *source) backInService(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sourceSilence)
+	defer cancel()
+	runs := func() (bool, error) {
+		res, err := src.vms.GetVmInfo(ctx, &hypervisorv1.GetVmInfoRequest{Vm: src.info.GetUuid()})
+		return res.GetVmInfo().GetState() == hypervisorv1.State_STATE_RUNNING, err
+	}
+	if ok, err := runs(); ok || err != nil {
+		return src.fault(err, "see whether the VM goes on")
+	}
+	// It waits until the source has done what it does by itself; then there may be nothing left to do.
+	err := src.prepare(ctx, false)
+	if ok, _ := runs(); ok {
+		return nil
+	}
+	return err
 }
 
 func (src *source) destroy(ctx context.Context) error {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestDocs runs the commands that the pages of docs/ show, in their order: all shell blocks of a page in one folder.
+// TestDocs runs the commands that the pages of docs/ show, in their order: all shell blocks of a page in one folder, beside a daemon on the fake hypervisor.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/*.md")
@@ -24,10 +24,13 @@ func TestDocs(t *testing.T) {
 			}
 			dir := t.TempDir()
 			makeDisk(t, filepath.Join(dir, "disk.raw"), 4<<20, 9)
+			makeDisk(t, filepath.Join(dir, "base.qcow2"), 4<<20, 8) // what is in it does not matter to a fake
+			write(t, filepath.Join(dir, "cloud-config.yaml"), "#cloud-config\n")
+			d := startDaemon(t, nil, "--hypervisor", "fake")
 			script := "set -eux\n" + strings.Join(shellBlocks(string(text)), "\n")
 			cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program(t, "hyperexport"))+":"+os.Getenv("PATH"))
+			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program(t, "hyperexport"))+":"+os.Getenv("PATH"), "HYPERPLANE_SERVER=unix://"+filepath.Join(d.dir, "sock"))
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}

@@ -186,7 +186,7 @@ func (a *libvirtAPI) machine(uuid string) {
 	}
 	a.expect("disks", len(s["disks"].([]any)), 1)
 	a.expect("all", a.get("/libvirt/stats/all")["total"], 1)
-	if h := a.get("/libvirt/stats/host"); h["usage_percent"].(float64) <= 0 || h["cpus"].(float64) < 1 {
+	if h := a.get("/libvirt/stats/host"); h["cpus"].(float64) < 1 || h["available_kb"].(float64) <= 0 || h["usage_percent"].(float64) < 0 {
 		a.t.Errorf("host: %v", h)
 	}
 	if m := a.get("/libvirt/stats/memory", "name", strange)["memory"].(object); m["total_kb"].(float64) != 64<<10 || m["used_kb"].(float64) <= 0 {

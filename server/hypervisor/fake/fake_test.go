@@ -1,6 +1,7 @@
 package fake_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -41,6 +42,15 @@ func TestConformance(t *testing.T) {
 				t.Helper()
 				host.Disconnect()
 				return host.Reconnect
+			},
+			Other: func(t *testing.T) hypervisor.Driver {
+				t.Helper()
+				_, other := fake.New(fake.Options{})
+				t.Cleanup(func() { closeDriver(t, other) })
+				return other
+			},
+			EmptyDisk: func(_ context.Context, d hypervisor.Disk, size uint64) error {
+				return os.WriteFile(d.File, make([]byte, size), 0o600)
 			},
 			GuestDisk: func(t *testing.T) hypervisor.Disk {
 				t.Helper()

@@ -31,6 +31,14 @@ const (
 	MethodRedirectDisks  Method = "RedirectDisks"
 	MethodMergeDisks     Method = "MergeDisks"
 	MethodMonitorCommand Method = "MonitorCommand"
+
+	// Those of a migration: Finish is that of the destination.
+	MethodDepart   Method = "Depart"
+	MethodArrive   Method = "Arrive"
+	MethodPerform  Method = "Perform"
+	MethodConnect  Method = "Connect"
+	MethodFinish   Method = "Finish"
+	MethodContinue Method = "Continue"
 )
 
 // FailNext makes the next call of a method fail with err, before it does anything. Errors given one after the other hit one call each.

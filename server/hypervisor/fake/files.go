@@ -44,6 +44,27 @@ func growFile(file string, format hypervisor.DiskFormat, size uint64) (err error
 	return fault.Wrap(err, "disk %s", file)
 }
 
+// diskSize is the size that a guest sees; 0 if there is no such file.
+func diskSize(d hypervisor.Disk) uint64 {
+	f, err := os.Open(d.File)
+	if err != nil {
+		return 0
+	}
+	defer f.Close() //nolint:errcheck // only read
+	field := make([]byte, 8)
+	if d.Format == hypervisor.DiskQCOW2 {
+		if _, err := f.ReadAt(field, sizeAt); err != nil {
+			return 0
+		}
+		return binary.BigEndian.Uint64(field)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	return uint64(info.Size())
+}
+
 // copyFile makes the file to with the content of from, or nothing.
 func copyFile(ctx context.Context, from, to string, progress func(done, total uint64)) (err error) {
 	src, err := os.Open(from)

@@ -43,7 +43,10 @@ type Host struct {
 	drivers  map[*Driver]struct{}
 	faults   map[Method][]error
 	gates    map[Method]chan struct{}
+	virt     virtualisation
 	down     bool
+	// appliances is what is kept for hypervisor.Appliances, by UUID.
+	appliances map[string]appliance
 }
 
 // NewHost makes a host without machines.

@@ -110,6 +110,7 @@ func (h *Host) undefine(m *machine) error {
 	}
 	delete(h.machines, m.spec.UUID)
 	delete(h.names, m.spec.Name)
+	delete(h.appliances, m.spec.UUID)
 	h.publish(hypervisor.Event{UUID: m.spec.UUID, Gone: true, At: h.opts.Clock.Now()})
 	return nil
 }
@@ -134,7 +135,7 @@ func (h *Host) checkResources(m *machine) error {
 		files = append(files, d.File)
 	}
 	for _, file := range files {
-		if file != "" && !h.opts.FileExists(file) {
+		if file != "" && !h.opts.FileExists(file) && !h.hasVolume(file) {
 			return fault.New(fault.FailedPrecondition, "machine %q cannot start: file %s does not exist", m.spec.Name, file)
 		}
 	}

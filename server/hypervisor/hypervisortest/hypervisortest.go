@@ -3,6 +3,7 @@
 package hypervisortest
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -21,6 +22,9 @@ type Harness struct {
 	SetPaused func(t *testing.T, uuid string, paused bool)
 	// Interrupt makes the host's virtualisation service unreachable until resume is called. Only used on an exclusive host.
 	Interrupt func(t *testing.T) (resume func())
+	// Other opens a driver on another host, for one test; EmptyDisk makes an empty file for a disk of a guest that comes there.
+	Other     func(t *testing.T) hypervisor.Driver
+	EmptyDisk func(ctx context.Context, d hypervisor.Disk, size uint64) error
 	// GuestDisk makes a disk from which the project's test guest (package test/guest) boots, or what behaves like it.
 	GuestDisk func(t *testing.T) hypervisor.Disk
 	// GuestMemory is how many bytes the guest needs.
@@ -48,7 +52,7 @@ type suite struct {
 // Run runs the suite.
 func Run(t *testing.T, open Opener) {
 	t.Helper()
-	for _, p := range properties() {
+	for _, p := range append(properties(), virtualisationProperties()...) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			p.test(&suite{T: t, Harness: open(t, p.exclusive)})
@@ -112,6 +116,15 @@ func properties() []property {
 		{name: "DisksAreRedirected", test: disksAreRedirected},
 		{name: "DisksAreMergedOff", test: disksAreMergedOff},
 		{name: "MonitorAnswers", test: monitorAnswers},
+
+		{name: "MigrationMovesAGuest", test: migrationMovesAGuest},
+		{name: "MigrationFails", test: migrationFails},
+		{name: "MigrationRefuses", test: migrationRefuses},
+
+		{name: "DisksAreCopied", test: disksAreCopied},
+		{name: "ChangesAreCopied", test: changesAreCopied},
+		{name: "DefinitionIsRevised", test: definitionIsRevised},
+		{name: "MediumIsChanged", test: mediumIsChanged},
 
 		{name: "CancelledCalls", test: cancelledCalls},
 		{name: "CancelledStart", test: cancelledStart},

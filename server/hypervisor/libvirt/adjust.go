@@ -24,7 +24,7 @@ func (d *Driver) Adjust(ctx context.Context, machine string, r hypervisor.Resour
 		return err
 	}
 	// libvirtd would go on with a call whose connection is closed.
-	callCtx, done := linger(ctx, startGrace)
+	callCtx, done := linger(ctx)
 	defer done()
 	var back undo.Stack
 	err = d.slow.do(callCtx, func(c *conn) error {

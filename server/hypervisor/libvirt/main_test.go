@@ -1,16 +1,19 @@
 package libvirt_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hyperplane-project/hyperplane/internal/procexec"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor/hypervisortest"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor/libvirt"
@@ -134,6 +137,11 @@ func newHarness(t *testing.T, exclusive bool) hypervisortest.Harness {
 				}
 			}
 		},
+		Other: func(t *testing.T) hypervisor.Driver {
+			t.Helper()
+			return open(t, privatelibvirt.New(t, privatelibvirt.Options{}), runDir(t))
+		},
+		EmptyDisk: emptyDisk,
 		GuestDisk: func(t *testing.T) hypervisor.Disk {
 			t.Helper()
 			return hypervisor.Disk{File: guest.Image(t), Format: hypervisor.DiskQCOW2}
@@ -141,6 +149,14 @@ func newHarness(t *testing.T, exclusive bool) hypervisortest.Harness {
 		GuestMemory: 128 << 20,
 		Patience:    2 * time.Minute,
 	}
+}
+
+// emptyDisk makes a file for a disk.
+func emptyDisk(ctx context.Context, d hypervisor.Disk, size uint64) error {
+	_, err := procexec.Runner{}.Run(ctx, procexec.Command{
+		Program: "qemu-img", Args: []string{"create", "-q", "-f", d.Format.String()}, Operands: []string{d.File, strconv.FormatUint(size, 10)},
+	})
+	return err
 }
 
 // signal sends a signal to the process of a machine.

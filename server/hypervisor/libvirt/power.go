@@ -26,7 +26,7 @@ func (d *Driver) Start(ctx context.Context, machine string) error {
 		return err
 	}
 	// libvirtd would go on with a start whose connection is closed, so the call itself is not cancelled.
-	callCtx, done := linger(ctx, startGrace)
+	callCtx, done := linger(ctx)
 	defer done()
 	err = d.slow.do(callCtx, func(c *conn) error { return d.start(ctx, c, machine, who) })
 	if ctx.Err() != nil {
@@ -87,11 +87,11 @@ func checkFiles(s hypervisor.Spec) error {
 	return nil
 }
 
-// linger returns a context that ends the given time after ctx does.
-func linger(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+// linger returns a context that ends startGrace after ctx does.
+func linger(ctx context.Context) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(grace, cancel)
+		timer := time.AfterFunc(startGrace, cancel)
 		context.AfterFunc(longer, func() { timer.Stop() })
 	})
 	return longer, func() {

@@ -27,7 +27,7 @@ func (d *Driver) RedirectDisks(ctx context.Context, machine string, overlays map
 		return classify(err, "redirect the disks")
 	}
 	// libvirtd would go on with a call whose connection is closed.
-	callCtx, done := linger(ctx, startGrace)
+	callCtx, done := linger(ctx)
 	defer done()
 	return d.withLive(callCtx, machine, "redirected", func(l live) error {
 		text, err := l.describeRedirect(overlays)

@@ -54,22 +54,32 @@ func Register(mux *http.ServeMux, cc grpc.ClientConnInterface) {
 	} {
 		mux.Handle(pattern, handler(h))
 	}
+	registerLibvirt(mux, cc)
+	registerAppliances(mux, cc)
 }
 
 // handler writes what h returns as JSON, or its error as {"error": …} with the HTTP status of its code.
 func handler(h func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		md := metadata.Pairs(intercept.RequestIDKey, r.Header.Get("X-Request-Id"))
-		md.Append("authorization", r.Header.Values("Authorization")...)
-		r = r.WithContext(metadata.NewOutgoingContext(r.Context(), md))
-		body, err := h(r)
+		body, err := h(authorized(r))
 		if err != nil {
 			s := status.Convert(intercept.Status(err))
 			write(w, runtime.HTTPStatusFromCode(s.Code()), map[string]any{"error": s.Message(), "timestamp": time.Now().UTC()})
 			return
 		}
+		if c, ok := body.(created); ok {
+			write(w, http.StatusCreated, c.body)
+			return
+		}
 		write(w, http.StatusOK, body)
 	})
+}
+
+// authorized gives the calls that are made for a request its id and its credentials.
+func authorized(r *http.Request) *http.Request {
+	md := metadata.Pairs(intercept.RequestIDKey, r.Header.Get("X-Request-Id"))
+	md.Append("authorization", r.Header.Values("Authorization")...)
+	return r.WithContext(metadata.NewOutgoingContext(r.Context(), md))
 }
 
 func write(w http.ResponseWriter, code int, body any) {

@@ -384,7 +384,7 @@ type MigrateVmStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The VM's access token, in place of ownership.
 	AccessToken []byte `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
-	// How long to wait for the guest to take its address here.
+	// How long to wait for the guest to take its address here. A live move keeps the lease and does not wait.
 	DhcpTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=dhcp_timeout,json=dhcpTimeout,proto3" json:"dhcp_timeout,omitempty"`
 	// The VM at the source: its IP address, UUID or name.
 	Vm string `protobuf:"bytes,3,opt,name=vm,proto3" json:"vm,omitempty"`
