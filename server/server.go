@@ -24,13 +24,13 @@ import (
 	"github.com/hyperplane-project/hyperplane/gen/openapi"
 	"github.com/hyperplane-project/hyperplane/gen/srpc"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/prewire"
 	"github.com/hyperplane-project/hyperplane/server/config"
 	"github.com/hyperplane-project/hyperplane/server/feed"
 	"github.com/hyperplane-project/hyperplane/server/frontdoor"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/intercept"
 	"github.com/hyperplane-project/hyperplane/server/job"
-	"github.com/hyperplane-project/hyperplane/server/monitor"
 	"github.com/hyperplane-project/hyperplane/server/pki"
 	"github.com/hyperplane-project/hyperplane/server/rest"
 	"github.com/hyperplane-project/hyperplane/server/store"
@@ -131,7 +131,7 @@ func (s *Server) wire(ctx context.Context) error {
 	unary, stream := intercept.Chain(intercept.Deps{
 		Log: s.deps.Log, Registry: metrics, Tokens: s.pki, VMs: s.services.authorizer(), Rules: rules, OpenReads: s.cfg.AllowUnauthenticatedReads,
 	})
-	s.grpc = grpc.NewServer(grpc.Creds(frontdoor.Credentials()), grpc.UnaryInterceptor(unary), grpc.ChainStreamInterceptor(monitor.MarkWire, stream),
+	s.grpc = grpc.NewServer(grpc.Creds(frontdoor.Credentials()), grpc.ChainUnaryInterceptor(prewire.Unary, unary), grpc.ChainStreamInterceptor(prewire.Stream, stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.WaitForHandlers(true), grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}))
 	channel := new(inprocgrpc.Channel).WithServerUnaryInterceptor(unary).WithServerStreamInterceptor(stream)
 	s.services.register(s.grpc, s.health)

@@ -125,7 +125,7 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 	}
 	s.virt = virtualisation.New(virtualisation.Deps{
 		Driver: d.Driver, VMs: s.registry, Operations: s.vms, Snapshots: s.snapshot, Bridges: s.network.Bridges, ImageDir: cfg.ImageDir, Now: d.Now,
-		Reserved: append([]string{cfg.StateDir, cfg.ImageDir, cfg.ImageStoreDir}, volumeDirectories(cfg)...),
+		Reserved: append([]string{cfg.StateDir, cfg.ImageDir, cfg.ImageStoreDir, cfg.BackupDir, cfg.ISODir, cfg.TemplateDir}, volumeDirectories(cfg)...),
 	})
 	if err := s.newJobs(ctx, cfg, d, st); err != nil {
 		return nil, err

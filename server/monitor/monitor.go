@@ -13,6 +13,7 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/prewire"
 	"github.com/hyperplane-project/hyperplane/server/feed"
 )
 
@@ -138,4 +139,12 @@ func (s *Service) pump(
 // sign is a sign of life.
 func (s *Service) sign(revision uint64) *hypervisorv1.GetUpdatesResponse {
 	return &hypervisorv1.GetUpdatesResponse{Update: &hypervisorv1.Update{Revision: revision, Time: timestamppb.New(s.Now())}}
+}
+
+// response is a batch as a message for the transport.
+func response(ctx context.Context, b *feed.Batch) *hypervisorv1.GetUpdatesResponse {
+	if raw := b.Encoded(); prewire.On(ctx) && len(raw) > 0 {
+		return prewire.Message(new(hypervisorv1.GetUpdatesResponse), raw)
+	}
+	return &hypervisorv1.GetUpdatesResponse{Update: b.Update()}
 }

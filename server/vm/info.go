@@ -8,6 +8,7 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/page"
+	"github.com/hyperplane-project/hyperplane/internal/prewire"
 )
 
 // GetVmInfo implements VmService.
@@ -20,9 +21,14 @@ func (s *Service) GetVmInfo(_ context.Context, req *hypervisorv1.GetVmInfoReques
 }
 
 // GetVmInfos implements VmService.
-func (s *Service) GetVmInfos(_ context.Context, req *hypervisorv1.GetVmInfosRequest) (*hypervisorv1.GetVmInfosResponse, error) {
-	infos := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()}).infos
-	infos, next, err := page.Cut(infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
+func (s *Service) GetVmInfos(ctx context.Context, req *hypervisorv1.GetVmInfosRequest) (*hypervisorv1.GetVmInfosResponse, error) {
+	all := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
+	if prewire.On(ctx) && all.shared && req.GetPageSize() == 0 && req.GetPageToken() == "" {
+		if raw := all.encoded(); len(raw) > 0 {
+			return prewire.Message(new(hypervisorv1.GetVmInfosResponse), raw), nil
+		}
+	}
+	infos, next, err := page.Cut(all.infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
 	if err != nil {
 		return nil, err
 	}

@@ -93,12 +93,26 @@ func (r *Registry) Info(ref string) (*hypervisorv1.VmInfo, error) {
 // listing is all VMs as they were at one time. Nobody changes it.
 type listing struct {
 	infos []*hypervisorv1.VmInfo
+	// shared listings are handed out until something changes.
+	shared bool
 	// addresses returns the first IP addresses of all of them.
 	addresses func() []string
+	// encoded returns the answer of GetVmInfos with all of them in its wire form, nil if it has none.
+	encoded func() []byte
 }
 
 func newListing(infos []*hypervisorv1.VmInfo) *listing {
-	return &listing{infos, sync.OnceValue(func() []string { return primaryAddresses(infos) })}
+	return &listing{
+		infos:     infos,
+		addresses: sync.OnceValue(func() []string { return primaryAddresses(infos) }),
+		encoded: sync.OnceValue(func() []byte {
+			raw, err := proto.Marshal(&hypervisorv1.GetVmInfosResponse{VmInfos: infos})
+			if err != nil {
+				return nil // the transport says what is wrong when it tries itself
+			}
+			return raw
+		}),
+	}
 }
 
 func primaryAddresses(infos []*hypervisorv1.VmInfo) []string {
@@ -124,6 +138,7 @@ func (r *Registry) listing() *listing {
 	defer r.mu.Unlock()
 	if r.listed == nil {
 		r.listed = newListing(slices.Clone(r.ordered))
+		r.listed.shared = true
 	}
 	return r.listed
 }

@@ -53,6 +53,7 @@ func (h *Host) domain(m *machine) *domain {
 func (h *Host) describe(m *machine) hypervisor.Domain {
 	return hypervisor.Domain{
 		UUID: m.spec.UUID, Name: m.spec.Name, ID: h.domain(m).id, State: m.state, CPUs: m.spec.CPUs, MemoryBytes: m.spec.MemoryBytes, Persistent: true,
+		Autostart: h.appliances[m.spec.UUID].autostart,
 	}
 }
 
