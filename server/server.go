@@ -36,6 +36,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/server/store"
 	"github.com/hyperplane-project/hyperplane/server/store/bolt"
 	"github.com/hyperplane-project/hyperplane/srpcshim"
+	"github.com/hyperplane-project/hyperplane/srpcshim/dialogue"
 )
 
 // Deps are what the server does not make itself.
@@ -137,17 +138,17 @@ func (s *Server) wire(ctx context.Context) error {
 	s.services.register(s.grpc, s.health)
 	s.services.register(channel, s.health)
 	reflection.Register(s.grpc)
-	if err := s.wireSRPC(unary, rules); err != nil {
+	if err := s.wireSRPC(unary, stream, rules); err != nil {
 		return err
 	}
 	return s.wireDoor(ctx, channel, metrics)
 }
 
 // wireSRPC makes the legacy protocol's transport.
-func (s *Server) wireSRPC(unary grpc.UnaryServerInterceptor, rules *intercept.Rules) error {
+func (s *Server) wireSRPC(unary grpc.UnaryServerInterceptor, stream grpc.StreamServerInterceptor, rules *intercept.Rules) error {
 	open := s.cfg.AllowUnauthenticatedReads
 	s.srpc = srpcshim.NewMux(srpcshim.Options{
-		Log: s.deps.Log, Methods: srpc.Methods(), Unary: unary, TLS: s.pki.ServerTLS(), Identify: s.pki.Identify, OpenReads: open,
+		Log: s.deps.Log, Methods: srpc.Methods(), Unary: unary, Streams: dialogue.Streams(s.srpcHooks()), Stream: stream, TLS: s.pki.ServerTLS(), Identify: s.pki.Identify, OpenReads: open,
 		MayCall: func(ctx context.Context, fullMethod string) error { return rules.MayCall(ctx, fullMethod, open) },
 	})
 	s.services.register(s.srpc, s.health)

@@ -35,16 +35,15 @@ func (s *session) call(ctx context.Context) error {
 	if err := s.status(refusal); err != nil || refusal != "" {
 		return err
 	}
+	if m.open != nil {
+		return s.converse(ctx, m)
+	}
 	return s.exchange(ctx, m)
 }
 
 // exchange serves one request and its reply.
 func (s *session) exchange(ctx context.Context, m *method) error {
-	limit := s.mux.opts.Limits.RequestBytes
-	if m.Files {
-		limit = s.mux.opts.Limits.FileBytes
-	}
-	message, err := s.codec.read(s.in, limit)
+	message, err := s.codec.read(s.in, s.mux.opts.Limits.request(m.Files))
 	if err != nil {
 		// Where the next call begins is not known any more, so the client is told and the connection ends.
 		return errors.Join(err, s.status(text(err)))

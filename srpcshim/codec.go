@@ -10,7 +10,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
-// codec is an encoding of messages. Each message stands alone: encoders and decoders do not outlive a call.
+// codec is an encoding of messages. Encoders and decoders do not outlive a call.
 type codec interface {
 	// read takes exactly the bytes of one message, at most limit. After an error it is not known where the next message begins.
 	read(in *bufio.Reader, limit int64) ([]byte, error)
@@ -18,6 +18,10 @@ type codec interface {
 	skipEnd(in *bufio.Reader) (owed bool)
 	decode(message []byte, into any) error
 	encode(out *bytes.Buffer, message any) error
+	// decoder returns the decoder of a call with several messages, which decodes what is in the buffer: one message at a time.
+	decoder(from *bytes.Buffer) func(into any) error
+	// encoder returns the encoder of a call with several messages.
+	encoder(out *bytes.Buffer) func(message any) error
 }
 
 // collector gathers the bytes of one message.

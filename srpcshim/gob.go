@@ -63,3 +63,8 @@ func (gobCodec) decode(message []byte, into any) error {
 func (gobCodec) encode(out *bytes.Buffer, message any) error {
 	return gob.NewEncoder(out).Encode(message)
 }
+
+// decoder keeps the type definitions, which are sent once. The buffer has the whole message, and the decoder takes no more than that.
+func (gobCodec) decoder(from *bytes.Buffer) func(any) error { return gob.NewDecoder(from).Decode }
+
+func (gobCodec) encoder(out *bytes.Buffer) func(any) error { return gob.NewEncoder(out).Encode }

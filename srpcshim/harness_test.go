@@ -17,6 +17,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/principal"
 	"github.com/hyperplane-project/hyperplane/server/intercept"
 	"github.com/hyperplane-project/hyperplane/srpcshim"
+	"github.com/hyperplane-project/hyperplane/srpcshim/dialogue"
 	"github.com/hyperplane-project/hyperplane/srpcshim/srpctest"
 )
 
@@ -30,6 +31,7 @@ type services struct {
 	hypervisorv1.UnimplementedVolumeServiceServer
 	hypervisorv1.UnimplementedMonitoringServiceServer
 	hypervisorv1.UnimplementedConsoleServiceServer
+	hypervisorv1.UnimplementedUserDataServiceServer
 	vmInfo    func(context.Context, *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error)
 	list      func(context.Context, *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error)
 	stop      func(context.Context, *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error)
@@ -74,6 +76,11 @@ func unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.U
 	return res, intercept.Status(err)
 }
 
+// stream does so for stream methods.
+func stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return intercept.Status(handler(srv, ss))
+}
+
 func serve(tb testing.TB, s *services, change func(*srpcshim.Options)) *server {
 	tb.Helper()
 	ca := srpctest.NewAuthority(tb, "methods CA")
@@ -83,6 +90,7 @@ func serve(tb testing.TB, s *services, change func(*srpcshim.Options)) *server {
 		hypervisorv1.File_hyperplane_hypervisor_v1_host_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_vm_configuration_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_network_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_volume_service_proto,
 		hypervisorv1.File_hyperplane_hypervisor_v1_monitoring_service_proto, hypervisorv1.File_hyperplane_hypervisor_v1_console_service_proto,
+		hypervisorv1.File_hyperplane_hypervisor_v1_user_data_service_proto,
 	} {
 		schema = append(schema, f.Services().Get(0))
 	}
@@ -91,7 +99,7 @@ func serve(tb testing.TB, s *services, change func(*srpcshim.Options)) *server {
 		tb.Fatal(err)
 	}
 	o := srpcshim.Options{
-		Log: discard(), Methods: srpc.Methods(), Unary: unary,
+		Log: discard(), Methods: srpc.Methods(), Unary: unary, Streams: dialogue.Streams(dialogue.Hooks{}), Stream: stream,
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.Server()}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS12},
 		Identify: func(state *tls.ConnectionState) (principal.Principal, error) {
 			if len(state.VerifiedChains) == 0 {
@@ -113,6 +121,7 @@ func serve(tb testing.TB, s *services, change func(*srpcshim.Options)) *server {
 	hypervisorv1.RegisterVolumeServiceServer(mux, s)
 	hypervisorv1.RegisterMonitoringServiceServer(mux, s)
 	hypervisorv1.RegisterConsoleServiceServer(mux, s)
+	hypervisorv1.RegisterUserDataServiceServer(mux, s)
 	if err := mux.Check(); err != nil {
 		tb.Fatal(err)
 	}

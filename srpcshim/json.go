@@ -76,3 +76,11 @@ func (jsonCodec) encode(out *bytes.Buffer, message any) error {
 	e.SetEscapeHTML(false)
 	return e.Encode(message)
 }
+
+func (jsonCodec) decoder(from *bytes.Buffer) func(any) error {
+	return func(into any) error { return json.Unmarshal(from.Bytes(), into) }
+}
+
+func (c jsonCodec) encoder(out *bytes.Buffer) func(any) error {
+	return func(message any) error { return c.encode(out, message) }
+}

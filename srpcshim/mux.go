@@ -28,6 +28,7 @@ type Mux struct {
 	opts      Options
 	secure    *tls.Config
 	generated map[string]wire.Method // by full gRPC name
+	streams   map[string]wire.Stream // by full gRPC name
 	services  map[string]map[string]*method
 	problems  []error
 }
@@ -37,21 +38,29 @@ var _ grpc.ServiceRegistrar = (*Mux)(nil)
 // method is a method that callers can name.
 type method struct {
 	wire.Method
-	// handler is nil for methods that need a codec of their own which is not built.
 	handler grpc.MethodHandler
 	impl    any
+	// open begins a call of a method with a dialogue of its own; stream is its handler if it streams on gRPC too.
+	open   func(wire.Talk) wire.Dialogue
+	stream *grpc.StreamDesc
 }
 
 // NewMux makes one without services.
 func NewMux(o Options) *Mux {
 	o.Limits = o.Limits.withDefaults()
-	m := &Mux{opts: o, secure: o.TLS.Clone(), generated: make(map[string]wire.Method), services: make(map[string]map[string]*method)}
+	m := &Mux{
+		opts: o, secure: o.TLS.Clone(), generated: make(map[string]wire.Method), streams: make(map[string]wire.Stream),
+		services: make(map[string]map[string]*method),
+	}
 	m.secure.ClientAuth = tls.RequireAndVerifyClientCert
 	if o.OpenReads {
 		m.secure.ClientAuth = tls.VerifyClientCertIfGiven
 	}
 	for _, w := range o.Methods {
 		m.generated[w.FullMethod] = w
+	}
+	for _, w := range o.Streams {
+		m.streams[w.FullMethod] = w
 	}
 	return m
 }
@@ -73,27 +82,33 @@ func (m *Mux) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	for _, h := range desc.Methods {
 		handlers[h.MethodName] = h.Handler
 	}
+	streams := make(map[string]*grpc.StreamDesc)
+	for i := range desc.Streams {
+		streams[desc.Streams[i].StreamName] = &desc.Streams[i]
+	}
 	for i := range service.Methods().Len() {
-		m.register(service.Methods().Get(i), handlers, impl)
+		d := service.Methods().Get(i)
+		m.register(d, &method{handler: handlers[string(d.Name())], stream: streams[string(d.Name())], impl: impl})
 	}
 }
 
-func (m *Mux) register(d protoreflect.MethodDescriptor, handlers map[string]grpc.MethodHandler, impl any) {
+func (m *Mux) register(d protoreflect.MethodDescriptor, entry *method) {
 	rules, _ := proto.GetExtension(d.Options(), optionsv1.E_Method).(*optionsv1.MethodRules)
 	srpc := rules.GetSrpc()
 	if srpc == nil {
 		return
 	}
 	name := string(d.Name())
-	entry := &method{impl: impl}
 	full := "/" + string(d.Parent().FullName()) + "/" + name
 	if srpc.GetKind() == optionsv1.SrpcKind_SRPC_KIND_REQUEST_REPLY {
 		generated, ok := m.generated[full]
-		if entry.handler = handlers[name]; !ok || entry.handler == nil {
+		if !ok || entry.handler == nil {
 			m.problem("%s is a request/reply method without generated code for SRPC; run make generate", full)
 			return
 		}
 		entry.Method = generated
+	} else if entry.handler != nil || entry.stream != nil {
+		entry.open, entry.Files = m.streams[full].Open, m.streams[full].Files
 	}
 	entry.Service, entry.Name, entry.FullMethod = srpc.GetService(), name, full
 	if m.services[entry.Service] == nil {
@@ -142,7 +157,7 @@ func (m *Mux) admit(ctx context.Context, line string) (admitted *method, refusal
 		}
 		return nil, text(err)
 	}
-	if found.handler == nil {
+	if found.Request.New == nil && found.open == nil {
 		return nil, line + " is not available over SRPC yet; call it over gRPC or REST"
 	}
 	return found, ""

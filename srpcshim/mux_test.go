@@ -131,7 +131,7 @@ func TestErrorsReachTheCaller(t *testing.T) {
 
 func TestMethodLines(t *testing.T) {
 	t.Parallel()
-	s := serve(t, answering(), nil)
+	s := serve(t, answering(), func(o *srpcshim.Options) { o.Streams = nil })
 	for _, path := range []string{srpctest.SecureGob, srpctest.SecureJSON} {
 		c := s.dial(path, "alice")
 		for line, want := range map[string]string{

@@ -12,13 +12,17 @@ import (
 	"github.com/hyperplane-project/hyperplane/srpcshim/wire"
 )
 
-// Options are the collaborators of a Mux. All but OpenReads and Limits are required.
+// Options are the collaborators of a Mux. All but Streams, OpenReads and Limits are required.
 type Options struct {
 	Log *slog.Logger
 	// Methods is the generated table of request/reply methods.
 	Methods []wire.Method
 	// Unary is the chain that every call runs through. It finds the caller with principal.From.
 	Unary grpc.UnaryServerInterceptor
+	// Streams are the stream methods that are served (package dialogue). The others of the schema answer with an error line.
+	Streams []wire.Stream
+	// Stream is the chain that every call of a stream method runs through.
+	Stream grpc.StreamServerInterceptor
 	// TLS is the configuration of secure endpoints. That client certificates are demanded is decided by OpenReads.
 	TLS *tls.Config
 	// Identify says whom a verified client certificate stands for.
@@ -64,4 +68,12 @@ func (l Limits) withDefaults() Limits {
 		l.FileBytes = 16 << 20
 	}
 	return l
+}
+
+// request bounds one encoded request.
+func (l Limits) request(files bool) int64 {
+	if files {
+		return l.FileBytes
+	}
+	return l.RequestBytes
 }

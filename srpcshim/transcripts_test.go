@@ -205,6 +205,6 @@ func substance(v any) any {
 func zeroText(key string, v any) bool {
 	return v == map[string]string{
 		"ArchitectureType": "auto", "ConsoleType": "none", "FirmwareType": "default", "MachineType": "auto", "WatchdogAction": "none",
-		"WatchdogModel": "none", "Format": "raw", "Interface": "virtio", "Type": "persistent", "State": "starting",
+		"WatchdogModel": "none", "Format": "raw", "VolumeFormat": "raw", "Interface": "virtio", "Type": "persistent", "State": "starting",
 	}[key]
 }

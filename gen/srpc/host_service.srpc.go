@@ -16,7 +16,8 @@ type ChangeOwnersRequest struct {
 	OwnerUsers  []string `json:",omitempty"`
 }
 
-func changeOwnersRequestToProto(w ChangeOwnersRequest) (*v1.ChangeOwnersRequest, error) {
+// ChangeOwnersRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeOwnersRequestToProto(w ChangeOwnersRequest) (*v1.ChangeOwnersRequest, error) {
 	m := &v1.ChangeOwnersRequest{
 		OwnerGroups: w.OwnerGroups,
 		OwnerUsers:  w.OwnerUsers,
@@ -24,7 +25,8 @@ func changeOwnersRequestToProto(w ChangeOwnersRequest) (*v1.ChangeOwnersRequest,
 	return m, nil
 }
 
-func changeOwnersRequestToWire(m *v1.ChangeOwnersRequest) (ChangeOwnersRequest, error) {
+// ChangeOwnersRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeOwnersRequestToWire(m *v1.ChangeOwnersRequest) (ChangeOwnersRequest, error) {
 	w := ChangeOwnersRequest{
 		OwnerGroups: m.GetOwnerGroups(),
 		OwnerUsers:  m.GetOwnerUsers(),
@@ -36,12 +38,14 @@ func changeOwnersRequestToWire(m *v1.ChangeOwnersRequest) (ChangeOwnersRequest, 
 type GetCapacityRequest struct {
 }
 
-func getCapacityRequestToProto(_ GetCapacityRequest) (*v1.GetCapacityRequest, error) {
+// GetCapacityRequestToProto converts what came over the wire. Its errors name the field.
+func GetCapacityRequestToProto(_ GetCapacityRequest) (*v1.GetCapacityRequest, error) {
 	m := &v1.GetCapacityRequest{}
 	return m, nil
 }
 
-func getCapacityRequestToWire(_ *v1.GetCapacityRequest) (GetCapacityRequest, error) {
+// GetCapacityRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetCapacityRequestToWire(_ *v1.GetCapacityRequest) (GetCapacityRequest, error) {
 	w := GetCapacityRequest{}
 	return w, nil
 }
@@ -61,7 +65,8 @@ func (m *GetCapacityResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *GetCapacityResponse) ErrorText() string { return m.Error }
 
-func getCapacityResponseToProto(w GetCapacityResponse) (*v1.GetCapacityResponse, error) {
+// GetCapacityResponseToProto converts what came over the wire. Its errors name the field.
+func GetCapacityResponseToProto(w GetCapacityResponse) (*v1.GetCapacityResponse, error) {
 	m := &v1.GetCapacityResponse{
 		AvailableMemoryInMib: w.AvailableMemoryInMiB,
 		MemoryInMib:          w.MemoryInMiB,
@@ -71,7 +76,8 @@ func getCapacityResponseToProto(w GetCapacityResponse) (*v1.GetCapacityResponse,
 	return m, nil
 }
 
-func getCapacityResponseToWire(m *v1.GetCapacityResponse) (GetCapacityResponse, error) {
+// GetCapacityResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetCapacityResponseToWire(m *v1.GetCapacityResponse) (GetCapacityResponse, error) {
 	w := GetCapacityResponse{
 		AvailableMemoryInMiB: m.GetAvailableMemoryInMib(),
 		MemoryInMiB:          m.GetMemoryInMib(),
@@ -85,12 +91,14 @@ func getCapacityResponseToWire(m *v1.GetCapacityResponse) (GetCapacityResponse, 
 type GetRootCookiePathRequest struct {
 }
 
-func getRootCookiePathRequestToProto(_ GetRootCookiePathRequest) (*v1.GetRootCookiePathRequest, error) {
+// GetRootCookiePathRequestToProto converts what came over the wire. Its errors name the field.
+func GetRootCookiePathRequestToProto(_ GetRootCookiePathRequest) (*v1.GetRootCookiePathRequest, error) {
 	m := &v1.GetRootCookiePathRequest{}
 	return m, nil
 }
 
-func getRootCookiePathRequestToWire(_ *v1.GetRootCookiePathRequest) (GetRootCookiePathRequest, error) {
+// GetRootCookiePathRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetRootCookiePathRequestToWire(_ *v1.GetRootCookiePathRequest) (GetRootCookiePathRequest, error) {
 	w := GetRootCookiePathRequest{}
 	return w, nil
 }
@@ -107,14 +115,16 @@ func (m *GetRootCookiePathResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *GetRootCookiePathResponse) ErrorText() string { return m.Error }
 
-func getRootCookiePathResponseToProto(w GetRootCookiePathResponse) (*v1.GetRootCookiePathResponse, error) {
+// GetRootCookiePathResponseToProto converts what came over the wire. Its errors name the field.
+func GetRootCookiePathResponseToProto(w GetRootCookiePathResponse) (*v1.GetRootCookiePathResponse, error) {
 	m := &v1.GetRootCookiePathResponse{
 		Path: w.Path,
 	}
 	return m, nil
 }
 
-func getRootCookiePathResponseToWire(m *v1.GetRootCookiePathResponse) (GetRootCookiePathResponse, error) {
+// GetRootCookiePathResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetRootCookiePathResponseToWire(m *v1.GetRootCookiePathResponse) (GetRootCookiePathResponse, error) {
 	w := GetRootCookiePathResponse{
 		Path: m.GetPath(),
 	}
@@ -127,7 +137,8 @@ type HoldLockRequest struct {
 	WriteLock bool
 }
 
-func holdLockRequestToProto(w HoldLockRequest) (*v1.HoldLockRequest, error) {
+// HoldLockRequestToProto converts what came over the wire. Its errors name the field.
+func HoldLockRequestToProto(w HoldLockRequest) (*v1.HoldLockRequest, error) {
 	m := &v1.HoldLockRequest{
 		Timeout:   wire.DurationToProto(w.Timeout),
 		WriteLock: w.WriteLock,
@@ -135,7 +146,8 @@ func holdLockRequestToProto(w HoldLockRequest) (*v1.HoldLockRequest, error) {
 	return m, nil
 }
 
-func holdLockRequestToWire(m *v1.HoldLockRequest) (HoldLockRequest, error) {
+// HoldLockRequestToWire converts to what goes over the wire. Its errors name the field.
+func HoldLockRequestToWire(m *v1.HoldLockRequest) (HoldLockRequest, error) {
 	w := HoldLockRequest{
 		Timeout:   wire.DurationToWire(m.GetTimeout()),
 		WriteLock: m.GetWriteLock(),
@@ -150,7 +162,8 @@ type HoldVmLockRequest struct {
 	WriteLock bool
 }
 
-func holdVmLockRequestToProto(w HoldVmLockRequest) (*v1.HoldVmLockRequest, error) {
+// HoldVmLockRequestToProto converts what came over the wire. Its errors name the field.
+func HoldVmLockRequestToProto(w HoldVmLockRequest) (*v1.HoldVmLockRequest, error) {
 	var e wire.Errors
 	m := &v1.HoldVmLockRequest{
 		Vm:        wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -160,7 +173,8 @@ func holdVmLockRequestToProto(w HoldVmLockRequest) (*v1.HoldVmLockRequest, error
 	return m, e.Err()
 }
 
-func holdVmLockRequestToWire(m *v1.HoldVmLockRequest) (HoldVmLockRequest, error) {
+// HoldVmLockRequestToWire converts to what goes over the wire. Its errors name the field.
+func HoldVmLockRequestToWire(m *v1.HoldVmLockRequest) (HoldVmLockRequest, error) {
 	var e wire.Errors
 	w := HoldVmLockRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -174,12 +188,14 @@ func holdVmLockRequestToWire(m *v1.HoldVmLockRequest) (HoldVmLockRequest, error)
 type ListVolumeDirectoriesRequest struct {
 }
 
-func listVolumeDirectoriesRequestToProto(_ ListVolumeDirectoriesRequest) (*v1.ListVolumeDirectoriesRequest, error) {
+// ListVolumeDirectoriesRequestToProto converts what came over the wire. Its errors name the field.
+func ListVolumeDirectoriesRequestToProto(_ ListVolumeDirectoriesRequest) (*v1.ListVolumeDirectoriesRequest, error) {
 	m := &v1.ListVolumeDirectoriesRequest{}
 	return m, nil
 }
 
-func listVolumeDirectoriesRequestToWire(_ *v1.ListVolumeDirectoriesRequest) (ListVolumeDirectoriesRequest, error) {
+// ListVolumeDirectoriesRequestToWire converts to what goes over the wire. Its errors name the field.
+func ListVolumeDirectoriesRequestToWire(_ *v1.ListVolumeDirectoriesRequest) (ListVolumeDirectoriesRequest, error) {
 	w := ListVolumeDirectoriesRequest{}
 	return w, nil
 }
@@ -196,14 +212,16 @@ func (m *ListVolumeDirectoriesResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ListVolumeDirectoriesResponse) ErrorText() string { return m.Error }
 
-func listVolumeDirectoriesResponseToProto(w ListVolumeDirectoriesResponse) (*v1.ListVolumeDirectoriesResponse, error) {
+// ListVolumeDirectoriesResponseToProto converts what came over the wire. Its errors name the field.
+func ListVolumeDirectoriesResponseToProto(w ListVolumeDirectoriesResponse) (*v1.ListVolumeDirectoriesResponse, error) {
 	m := &v1.ListVolumeDirectoriesResponse{
 		Directories: w.Directories,
 	}
 	return m, nil
 }
 
-func listVolumeDirectoriesResponseToWire(m *v1.ListVolumeDirectoriesResponse) (ListVolumeDirectoriesResponse, error) {
+// ListVolumeDirectoriesResponseToWire converts to what goes over the wire. Its errors name the field.
+func ListVolumeDirectoriesResponseToWire(m *v1.ListVolumeDirectoriesResponse) (ListVolumeDirectoriesResponse, error) {
 	w := ListVolumeDirectoriesResponse{
 		Directories: m.GetDirectories(),
 	}
@@ -215,14 +233,16 @@ type PowerOffRequest struct {
 	StopVMs bool
 }
 
-func powerOffRequestToProto(w PowerOffRequest) (*v1.PowerOffRequest, error) {
+// PowerOffRequestToProto converts what came over the wire. Its errors name the field.
+func PowerOffRequestToProto(w PowerOffRequest) (*v1.PowerOffRequest, error) {
 	m := &v1.PowerOffRequest{
 		StopVms: w.StopVMs,
 	}
 	return m, nil
 }
 
-func powerOffRequestToWire(m *v1.PowerOffRequest) (PowerOffRequest, error) {
+// PowerOffRequestToWire converts to what goes over the wire. Its errors name the field.
+func PowerOffRequestToWire(m *v1.PowerOffRequest) (PowerOffRequest, error) {
 	w := PowerOffRequest{
 		StopVMs: m.GetStopVms(),
 	}
@@ -234,14 +254,16 @@ type SetDisabledStateRequest struct {
 	Disable bool
 }
 
-func setDisabledStateRequestToProto(w SetDisabledStateRequest) (*v1.SetDisabledStateRequest, error) {
+// SetDisabledStateRequestToProto converts what came over the wire. Its errors name the field.
+func SetDisabledStateRequestToProto(w SetDisabledStateRequest) (*v1.SetDisabledStateRequest, error) {
 	m := &v1.SetDisabledStateRequest{
 		Disable: w.Disable,
 	}
 	return m, nil
 }
 
-func setDisabledStateRequestToWire(m *v1.SetDisabledStateRequest) (SetDisabledStateRequest, error) {
+// SetDisabledStateRequestToWire converts to what goes over the wire. Its errors name the field.
+func SetDisabledStateRequestToWire(m *v1.SetDisabledStateRequest) (SetDisabledStateRequest, error) {
 	w := SetDisabledStateRequest{
 		Disable: m.GetDisable(),
 	}
@@ -259,12 +281,14 @@ func (m *ChangeOwnersResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeOwnersResponse) ErrorText() string { return m.Error }
 
-func changeOwnersResponseToProto(_ ChangeOwnersResponse) (*v1.ChangeOwnersResponse, error) {
+// ChangeOwnersResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeOwnersResponseToProto(_ ChangeOwnersResponse) (*v1.ChangeOwnersResponse, error) {
 	m := &v1.ChangeOwnersResponse{}
 	return m, nil
 }
 
-func changeOwnersResponseToWire(_ *v1.ChangeOwnersResponse) (ChangeOwnersResponse, error) {
+// ChangeOwnersResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeOwnersResponseToWire(_ *v1.ChangeOwnersResponse) (ChangeOwnersResponse, error) {
 	w := ChangeOwnersResponse{}
 	return w, nil
 }
@@ -280,12 +304,14 @@ func (m *HoldLockResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *HoldLockResponse) ErrorText() string { return m.Error }
 
-func holdLockResponseToProto(_ HoldLockResponse) (*v1.HoldLockResponse, error) {
+// HoldLockResponseToProto converts what came over the wire. Its errors name the field.
+func HoldLockResponseToProto(_ HoldLockResponse) (*v1.HoldLockResponse, error) {
 	m := &v1.HoldLockResponse{}
 	return m, nil
 }
 
-func holdLockResponseToWire(_ *v1.HoldLockResponse) (HoldLockResponse, error) {
+// HoldLockResponseToWire converts to what goes over the wire. Its errors name the field.
+func HoldLockResponseToWire(_ *v1.HoldLockResponse) (HoldLockResponse, error) {
 	w := HoldLockResponse{}
 	return w, nil
 }
@@ -301,12 +327,14 @@ func (m *HoldVmLockResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *HoldVmLockResponse) ErrorText() string { return m.Error }
 
-func holdVmLockResponseToProto(_ HoldVmLockResponse) (*v1.HoldVmLockResponse, error) {
+// HoldVmLockResponseToProto converts what came over the wire. Its errors name the field.
+func HoldVmLockResponseToProto(_ HoldVmLockResponse) (*v1.HoldVmLockResponse, error) {
 	m := &v1.HoldVmLockResponse{}
 	return m, nil
 }
 
-func holdVmLockResponseToWire(_ *v1.HoldVmLockResponse) (HoldVmLockResponse, error) {
+// HoldVmLockResponseToWire converts to what goes over the wire. Its errors name the field.
+func HoldVmLockResponseToWire(_ *v1.HoldVmLockResponse) (HoldVmLockResponse, error) {
 	w := HoldVmLockResponse{}
 	return w, nil
 }
@@ -322,12 +350,14 @@ func (m *PowerOffResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *PowerOffResponse) ErrorText() string { return m.Error }
 
-func powerOffResponseToProto(_ PowerOffResponse) (*v1.PowerOffResponse, error) {
+// PowerOffResponseToProto converts what came over the wire. Its errors name the field.
+func PowerOffResponseToProto(_ PowerOffResponse) (*v1.PowerOffResponse, error) {
 	m := &v1.PowerOffResponse{}
 	return m, nil
 }
 
-func powerOffResponseToWire(_ *v1.PowerOffResponse) (PowerOffResponse, error) {
+// PowerOffResponseToWire converts to what goes over the wire. Its errors name the field.
+func PowerOffResponseToWire(_ *v1.PowerOffResponse) (PowerOffResponse, error) {
 	w := PowerOffResponse{}
 	return w, nil
 }
@@ -343,12 +373,14 @@ func (m *SetDisabledStateResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *SetDisabledStateResponse) ErrorText() string { return m.Error }
 
-func setDisabledStateResponseToProto(_ SetDisabledStateResponse) (*v1.SetDisabledStateResponse, error) {
+// SetDisabledStateResponseToProto converts what came over the wire. Its errors name the field.
+func SetDisabledStateResponseToProto(_ SetDisabledStateResponse) (*v1.SetDisabledStateResponse, error) {
 	m := &v1.SetDisabledStateResponse{}
 	return m, nil
 }
 
-func setDisabledStateResponseToWire(_ *v1.SetDisabledStateResponse) (SetDisabledStateResponse, error) {
+// SetDisabledStateResponseToWire converts to what goes over the wire. Its errors name the field.
+func SetDisabledStateResponseToWire(_ *v1.SetDisabledStateResponse) (SetDisabledStateResponse, error) {
 	w := SetDisabledStateResponse{}
 	return w, nil
 }

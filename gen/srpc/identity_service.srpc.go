@@ -16,7 +16,8 @@ type GetVmAccessTokenRequest struct {
 	Lifetime  time.Duration
 }
 
-func getVmAccessTokenRequestToProto(w GetVmAccessTokenRequest) (*v1.GetVmAccessTokenRequest, error) {
+// GetVmAccessTokenRequestToProto converts what came over the wire. Its errors name the field.
+func GetVmAccessTokenRequestToProto(w GetVmAccessTokenRequest) (*v1.GetVmAccessTokenRequest, error) {
 	var e wire.Errors
 	m := &v1.GetVmAccessTokenRequest{
 		Vm:       wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -25,7 +26,8 @@ func getVmAccessTokenRequestToProto(w GetVmAccessTokenRequest) (*v1.GetVmAccessT
 	return m, e.Err()
 }
 
-func getVmAccessTokenRequestToWire(m *v1.GetVmAccessTokenRequest) (GetVmAccessTokenRequest, error) {
+// GetVmAccessTokenRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetVmAccessTokenRequestToWire(m *v1.GetVmAccessTokenRequest) (GetVmAccessTokenRequest, error) {
 	var e wire.Errors
 	w := GetVmAccessTokenRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -46,14 +48,16 @@ func (m *GetVmAccessTokenResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *GetVmAccessTokenResponse) ErrorText() string { return m.Error }
 
-func getVmAccessTokenResponseToProto(w GetVmAccessTokenResponse) (*v1.GetVmAccessTokenResponse, error) {
+// GetVmAccessTokenResponseToProto converts what came over the wire. Its errors name the field.
+func GetVmAccessTokenResponseToProto(w GetVmAccessTokenResponse) (*v1.GetVmAccessTokenResponse, error) {
 	m := &v1.GetVmAccessTokenResponse{
 		Token: w.Token,
 	}
 	return m, nil
 }
 
-func getVmAccessTokenResponseToWire(m *v1.GetVmAccessTokenResponse) (GetVmAccessTokenResponse, error) {
+// GetVmAccessTokenResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetVmAccessTokenResponseToWire(m *v1.GetVmAccessTokenResponse) (GetVmAccessTokenResponse, error) {
 	w := GetVmAccessTokenResponse{
 		Token: m.GetToken(),
 	}
@@ -66,7 +70,8 @@ type DiscardVmAccessTokenRequest struct {
 	IpAddress   net.IP `json:",omitempty"`
 }
 
-func discardVmAccessTokenRequestToProto(w DiscardVmAccessTokenRequest) (*v1.DiscardVmAccessTokenRequest, error) {
+// DiscardVmAccessTokenRequestToProto converts what came over the wire. Its errors name the field.
+func DiscardVmAccessTokenRequestToProto(w DiscardVmAccessTokenRequest) (*v1.DiscardVmAccessTokenRequest, error) {
 	var e wire.Errors
 	m := &v1.DiscardVmAccessTokenRequest{
 		AccessToken: w.AccessToken,
@@ -75,7 +80,8 @@ func discardVmAccessTokenRequestToProto(w DiscardVmAccessTokenRequest) (*v1.Disc
 	return m, e.Err()
 }
 
-func discardVmAccessTokenRequestToWire(m *v1.DiscardVmAccessTokenRequest) (DiscardVmAccessTokenRequest, error) {
+// DiscardVmAccessTokenRequestToWire converts to what goes over the wire. Its errors name the field.
+func DiscardVmAccessTokenRequestToWire(m *v1.DiscardVmAccessTokenRequest) (DiscardVmAccessTokenRequest, error) {
 	var e wire.Errors
 	w := DiscardVmAccessTokenRequest{
 		AccessToken: m.GetAccessToken(),
@@ -91,7 +97,8 @@ type ReplaceVmCredentialsRequest struct {
 	IpAddress           net.IP `json:",omitempty"`
 }
 
-func replaceVmCredentialsRequestToProto(w ReplaceVmCredentialsRequest) (*v1.ReplaceVmCredentialsRequest, error) {
+// ReplaceVmCredentialsRequestToProto converts what came over the wire. Its errors name the field.
+func ReplaceVmCredentialsRequestToProto(w ReplaceVmCredentialsRequest) (*v1.ReplaceVmCredentialsRequest, error) {
 	var e wire.Errors
 	m := &v1.ReplaceVmCredentialsRequest{
 		IdentityCertificate: w.IdentityCertificate,
@@ -101,7 +108,8 @@ func replaceVmCredentialsRequestToProto(w ReplaceVmCredentialsRequest) (*v1.Repl
 	return m, e.Err()
 }
 
-func replaceVmCredentialsRequestToWire(m *v1.ReplaceVmCredentialsRequest) (ReplaceVmCredentialsRequest, error) {
+// ReplaceVmCredentialsRequestToWire converts to what goes over the wire. Its errors name the field.
+func ReplaceVmCredentialsRequestToWire(m *v1.ReplaceVmCredentialsRequest) (ReplaceVmCredentialsRequest, error) {
 	var e wire.Errors
 	w := ReplaceVmCredentialsRequest{
 		IdentityCertificate: m.GetIdentityCertificate(),
@@ -117,7 +125,8 @@ type ReplaceVmIdentityRequest struct {
 	IpAddress                    net.IP `json:",omitempty"`
 }
 
-func replaceVmIdentityRequestToProto(w ReplaceVmIdentityRequest) (*v1.ReplaceVmIdentityRequest, error) {
+// ReplaceVmIdentityRequestToProto converts what came over the wire. Its errors name the field.
+func ReplaceVmIdentityRequestToProto(w ReplaceVmIdentityRequest) (*v1.ReplaceVmIdentityRequest, error) {
 	var e wire.Errors
 	m := &v1.ReplaceVmIdentityRequest{
 		IdentityRequestorCertificate: w.IdentityRequestorCertificate,
@@ -126,7 +135,8 @@ func replaceVmIdentityRequestToProto(w ReplaceVmIdentityRequest) (*v1.ReplaceVmI
 	return m, e.Err()
 }
 
-func replaceVmIdentityRequestToWire(m *v1.ReplaceVmIdentityRequest) (ReplaceVmIdentityRequest, error) {
+// ReplaceVmIdentityRequestToWire converts to what goes over the wire. Its errors name the field.
+func ReplaceVmIdentityRequestToWire(m *v1.ReplaceVmIdentityRequest) (ReplaceVmIdentityRequest, error) {
 	var e wire.Errors
 	w := ReplaceVmIdentityRequest{
 		IdentityRequestorCertificate: m.GetIdentityRequestorCertificate(),
@@ -139,12 +149,14 @@ func replaceVmIdentityRequestToWire(m *v1.ReplaceVmIdentityRequest) (ReplaceVmId
 type GetIdentityProviderRequest struct {
 }
 
-func getIdentityProviderRequestToProto(_ GetIdentityProviderRequest) (*v1.GetIdentityProviderRequest, error) {
+// GetIdentityProviderRequestToProto converts what came over the wire. Its errors name the field.
+func GetIdentityProviderRequestToProto(_ GetIdentityProviderRequest) (*v1.GetIdentityProviderRequest, error) {
 	m := &v1.GetIdentityProviderRequest{}
 	return m, nil
 }
 
-func getIdentityProviderRequestToWire(_ *v1.GetIdentityProviderRequest) (GetIdentityProviderRequest, error) {
+// GetIdentityProviderRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetIdentityProviderRequestToWire(_ *v1.GetIdentityProviderRequest) (GetIdentityProviderRequest, error) {
 	w := GetIdentityProviderRequest{}
 	return w, nil
 }
@@ -161,14 +173,16 @@ func (m *GetIdentityProviderResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *GetIdentityProviderResponse) ErrorText() string { return m.Error }
 
-func getIdentityProviderResponseToProto(w GetIdentityProviderResponse) (*v1.GetIdentityProviderResponse, error) {
+// GetIdentityProviderResponseToProto converts what came over the wire. Its errors name the field.
+func GetIdentityProviderResponseToProto(w GetIdentityProviderResponse) (*v1.GetIdentityProviderResponse, error) {
 	m := &v1.GetIdentityProviderResponse{
 		BaseUrl: w.BaseUrl,
 	}
 	return m, nil
 }
 
-func getIdentityProviderResponseToWire(m *v1.GetIdentityProviderResponse) (GetIdentityProviderResponse, error) {
+// GetIdentityProviderResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetIdentityProviderResponseToWire(m *v1.GetIdentityProviderResponse) (GetIdentityProviderResponse, error) {
 	w := GetIdentityProviderResponse{
 		BaseUrl: m.GetBaseUrl(),
 	}
@@ -179,12 +193,14 @@ func getIdentityProviderResponseToWire(m *v1.GetIdentityProviderResponse) (GetId
 type GetPublicKeyRequest struct {
 }
 
-func getPublicKeyRequestToProto(_ GetPublicKeyRequest) (*v1.GetPublicKeyRequest, error) {
+// GetPublicKeyRequestToProto converts what came over the wire. Its errors name the field.
+func GetPublicKeyRequestToProto(_ GetPublicKeyRequest) (*v1.GetPublicKeyRequest, error) {
 	m := &v1.GetPublicKeyRequest{}
 	return m, nil
 }
 
-func getPublicKeyRequestToWire(_ *v1.GetPublicKeyRequest) (GetPublicKeyRequest, error) {
+// GetPublicKeyRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetPublicKeyRequestToWire(_ *v1.GetPublicKeyRequest) (GetPublicKeyRequest, error) {
 	w := GetPublicKeyRequest{}
 	return w, nil
 }
@@ -201,14 +217,16 @@ func (m *GetPublicKeyResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *GetPublicKeyResponse) ErrorText() string { return m.Error }
 
-func getPublicKeyResponseToProto(w GetPublicKeyResponse) (*v1.GetPublicKeyResponse, error) {
+// GetPublicKeyResponseToProto converts what came over the wire. Its errors name the field.
+func GetPublicKeyResponseToProto(w GetPublicKeyResponse) (*v1.GetPublicKeyResponse, error) {
 	m := &v1.GetPublicKeyResponse{
 		KeyPem: w.KeyPEM,
 	}
 	return m, nil
 }
 
-func getPublicKeyResponseToWire(m *v1.GetPublicKeyResponse) (GetPublicKeyResponse, error) {
+// GetPublicKeyResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetPublicKeyResponseToWire(m *v1.GetPublicKeyResponse) (GetPublicKeyResponse, error) {
 	w := GetPublicKeyResponse{
 		KeyPEM: m.GetKeyPem(),
 	}
@@ -226,12 +244,14 @@ func (m *DiscardVmAccessTokenResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *DiscardVmAccessTokenResponse) ErrorText() string { return m.Error }
 
-func discardVmAccessTokenResponseToProto(_ DiscardVmAccessTokenResponse) (*v1.DiscardVmAccessTokenResponse, error) {
+// DiscardVmAccessTokenResponseToProto converts what came over the wire. Its errors name the field.
+func DiscardVmAccessTokenResponseToProto(_ DiscardVmAccessTokenResponse) (*v1.DiscardVmAccessTokenResponse, error) {
 	m := &v1.DiscardVmAccessTokenResponse{}
 	return m, nil
 }
 
-func discardVmAccessTokenResponseToWire(_ *v1.DiscardVmAccessTokenResponse) (DiscardVmAccessTokenResponse, error) {
+// DiscardVmAccessTokenResponseToWire converts to what goes over the wire. Its errors name the field.
+func DiscardVmAccessTokenResponseToWire(_ *v1.DiscardVmAccessTokenResponse) (DiscardVmAccessTokenResponse, error) {
 	w := DiscardVmAccessTokenResponse{}
 	return w, nil
 }
@@ -247,12 +267,14 @@ func (m *ReplaceVmCredentialsResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ReplaceVmCredentialsResponse) ErrorText() string { return m.Error }
 
-func replaceVmCredentialsResponseToProto(_ ReplaceVmCredentialsResponse) (*v1.ReplaceVmCredentialsResponse, error) {
+// ReplaceVmCredentialsResponseToProto converts what came over the wire. Its errors name the field.
+func ReplaceVmCredentialsResponseToProto(_ ReplaceVmCredentialsResponse) (*v1.ReplaceVmCredentialsResponse, error) {
 	m := &v1.ReplaceVmCredentialsResponse{}
 	return m, nil
 }
 
-func replaceVmCredentialsResponseToWire(_ *v1.ReplaceVmCredentialsResponse) (ReplaceVmCredentialsResponse, error) {
+// ReplaceVmCredentialsResponseToWire converts to what goes over the wire. Its errors name the field.
+func ReplaceVmCredentialsResponseToWire(_ *v1.ReplaceVmCredentialsResponse) (ReplaceVmCredentialsResponse, error) {
 	w := ReplaceVmCredentialsResponse{}
 	return w, nil
 }
@@ -268,12 +290,14 @@ func (m *ReplaceVmIdentityResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ReplaceVmIdentityResponse) ErrorText() string { return m.Error }
 
-func replaceVmIdentityResponseToProto(_ ReplaceVmIdentityResponse) (*v1.ReplaceVmIdentityResponse, error) {
+// ReplaceVmIdentityResponseToProto converts what came over the wire. Its errors name the field.
+func ReplaceVmIdentityResponseToProto(_ ReplaceVmIdentityResponse) (*v1.ReplaceVmIdentityResponse, error) {
 	m := &v1.ReplaceVmIdentityResponse{}
 	return m, nil
 }
 
-func replaceVmIdentityResponseToWire(_ *v1.ReplaceVmIdentityResponse) (ReplaceVmIdentityResponse, error) {
+// ReplaceVmIdentityResponseToWire converts to what goes over the wire. Its errors name the field.
+func ReplaceVmIdentityResponseToWire(_ *v1.ReplaceVmIdentityResponse) (ReplaceVmIdentityResponse, error) {
 	w := ReplaceVmIdentityResponse{}
 	return w, nil
 }

@@ -14,7 +14,8 @@ type DiscardVmOldImageRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func discardVmOldImageRequestToProto(w DiscardVmOldImageRequest) (*v1.DiscardVmOldImageRequest, error) {
+// DiscardVmOldImageRequestToProto converts what came over the wire. Its errors name the field.
+func DiscardVmOldImageRequestToProto(w DiscardVmOldImageRequest) (*v1.DiscardVmOldImageRequest, error) {
 	var e wire.Errors
 	m := &v1.DiscardVmOldImageRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -22,7 +23,8 @@ func discardVmOldImageRequestToProto(w DiscardVmOldImageRequest) (*v1.DiscardVmO
 	return m, e.Err()
 }
 
-func discardVmOldImageRequestToWire(m *v1.DiscardVmOldImageRequest) (DiscardVmOldImageRequest, error) {
+// DiscardVmOldImageRequestToWire converts to what goes over the wire. Its errors name the field.
+func DiscardVmOldImageRequestToWire(m *v1.DiscardVmOldImageRequest) (DiscardVmOldImageRequest, error) {
 	var e wire.Errors
 	w := DiscardVmOldImageRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -35,7 +37,8 @@ type RestoreVmImageRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func restoreVmImageRequestToProto(w RestoreVmImageRequest) (*v1.RestoreVmImageRequest, error) {
+// RestoreVmImageRequestToProto converts what came over the wire. Its errors name the field.
+func RestoreVmImageRequestToProto(w RestoreVmImageRequest) (*v1.RestoreVmImageRequest, error) {
 	var e wire.Errors
 	m := &v1.RestoreVmImageRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -43,7 +46,8 @@ func restoreVmImageRequestToProto(w RestoreVmImageRequest) (*v1.RestoreVmImageRe
 	return m, e.Err()
 }
 
-func restoreVmImageRequestToWire(m *v1.RestoreVmImageRequest) (RestoreVmImageRequest, error) {
+// RestoreVmImageRequestToWire converts to what goes over the wire. Its errors name the field.
+func RestoreVmImageRequestToWire(m *v1.RestoreVmImageRequest) (RestoreVmImageRequest, error) {
 	var e wire.Errors
 	w := RestoreVmImageRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -62,12 +66,14 @@ func (m *DiscardVmOldImageResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *DiscardVmOldImageResponse) ErrorText() string { return m.Error }
 
-func discardVmOldImageResponseToProto(_ DiscardVmOldImageResponse) (*v1.DiscardVmOldImageResponse, error) {
+// DiscardVmOldImageResponseToProto converts what came over the wire. Its errors name the field.
+func DiscardVmOldImageResponseToProto(_ DiscardVmOldImageResponse) (*v1.DiscardVmOldImageResponse, error) {
 	m := &v1.DiscardVmOldImageResponse{}
 	return m, nil
 }
 
-func discardVmOldImageResponseToWire(_ *v1.DiscardVmOldImageResponse) (DiscardVmOldImageResponse, error) {
+// DiscardVmOldImageResponseToWire converts to what goes over the wire. Its errors name the field.
+func DiscardVmOldImageResponseToWire(_ *v1.DiscardVmOldImageResponse) (DiscardVmOldImageResponse, error) {
 	w := DiscardVmOldImageResponse{}
 	return w, nil
 }
@@ -83,12 +89,14 @@ func (m *RestoreVmImageResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *RestoreVmImageResponse) ErrorText() string { return m.Error }
 
-func restoreVmImageResponseToProto(_ RestoreVmImageResponse) (*v1.RestoreVmImageResponse, error) {
+// RestoreVmImageResponseToProto converts what came over the wire. Its errors name the field.
+func RestoreVmImageResponseToProto(_ RestoreVmImageResponse) (*v1.RestoreVmImageResponse, error) {
 	m := &v1.RestoreVmImageResponse{}
 	return m, nil
 }
 
-func restoreVmImageResponseToWire(_ *v1.RestoreVmImageResponse) (RestoreVmImageResponse, error) {
+// RestoreVmImageResponseToWire converts to what goes over the wire. Its errors name the field.
+func RestoreVmImageResponseToWire(_ *v1.RestoreVmImageResponse) (RestoreVmImageResponse, error) {
 	w := RestoreVmImageResponse{}
 	return w, nil
 }

@@ -15,7 +15,8 @@ type ListVmVirtualiserLogFilesRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func listVmVirtualiserLogFilesRequestToProto(w ListVmVirtualiserLogFilesRequest) (*v1.ListVmVirtualiserLogFilesRequest, error) {
+// ListVmVirtualiserLogFilesRequestToProto converts what came over the wire. Its errors name the field.
+func ListVmVirtualiserLogFilesRequestToProto(w ListVmVirtualiserLogFilesRequest) (*v1.ListVmVirtualiserLogFilesRequest, error) {
 	var e wire.Errors
 	m := &v1.ListVmVirtualiserLogFilesRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -23,7 +24,8 @@ func listVmVirtualiserLogFilesRequestToProto(w ListVmVirtualiserLogFilesRequest)
 	return m, e.Err()
 }
 
-func listVmVirtualiserLogFilesRequestToWire(m *v1.ListVmVirtualiserLogFilesRequest) (ListVmVirtualiserLogFilesRequest, error) {
+// ListVmVirtualiserLogFilesRequestToWire converts to what goes over the wire. Its errors name the field.
+func ListVmVirtualiserLogFilesRequestToWire(m *v1.ListVmVirtualiserLogFilesRequest) (ListVmVirtualiserLogFilesRequest, error) {
 	var e wire.Errors
 	w := ListVmVirtualiserLogFilesRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -44,7 +46,8 @@ func (m *ListVmVirtualiserLogFilesResponse) SetError(text string) { m.Error = te
 // ErrorText implements wire.ErrorReply.
 func (m *ListVmVirtualiserLogFilesResponse) ErrorText() string { return m.Error }
 
-func listVmVirtualiserLogFilesResponseToProto(w ListVmVirtualiserLogFilesResponse) (*v1.ListVmVirtualiserLogFilesResponse, error) {
+// ListVmVirtualiserLogFilesResponseToProto converts what came over the wire. Its errors name the field.
+func ListVmVirtualiserLogFilesResponseToProto(w ListVmVirtualiserLogFilesResponse) (*v1.ListVmVirtualiserLogFilesResponse, error) {
 	m := &v1.ListVmVirtualiserLogFilesResponse{
 		Filenames: w.Filenames,
 		Lengths:   w.Lengths,
@@ -52,7 +55,8 @@ func listVmVirtualiserLogFilesResponseToProto(w ListVmVirtualiserLogFilesRespons
 	return m, nil
 }
 
-func listVmVirtualiserLogFilesResponseToWire(m *v1.ListVmVirtualiserLogFilesResponse) (ListVmVirtualiserLogFilesResponse, error) {
+// ListVmVirtualiserLogFilesResponseToWire converts to what goes over the wire. Its errors name the field.
+func ListVmVirtualiserLogFilesResponseToWire(m *v1.ListVmVirtualiserLogFilesResponse) (ListVmVirtualiserLogFilesResponse, error) {
 	w := ListVmVirtualiserLogFilesResponse{
 		Filenames: m.GetFilenames(),
 		Lengths:   m.GetLengths(),
@@ -67,7 +71,8 @@ type ProbeVmPortRequest struct {
 	Timeout    time.Duration
 }
 
-func probeVmPortRequestToProto(w ProbeVmPortRequest) (*v1.ProbeVmPortRequest, error) {
+// ProbeVmPortRequestToProto converts what came over the wire. Its errors name the field.
+func ProbeVmPortRequestToProto(w ProbeVmPortRequest) (*v1.ProbeVmPortRequest, error) {
 	var e wire.Errors
 	m := &v1.ProbeVmPortRequest{
 		Vm:         wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -77,7 +82,8 @@ func probeVmPortRequestToProto(w ProbeVmPortRequest) (*v1.ProbeVmPortRequest, er
 	return m, e.Err()
 }
 
-func probeVmPortRequestToWire(m *v1.ProbeVmPortRequest) (ProbeVmPortRequest, error) {
+// ProbeVmPortRequestToWire converts to what goes over the wire. Its errors name the field.
+func ProbeVmPortRequestToWire(m *v1.ProbeVmPortRequest) (ProbeVmPortRequest, error) {
 	var e wire.Errors
 	w := ProbeVmPortRequest{
 		IpAddress:  wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -99,14 +105,16 @@ func (m *ProbeVmPortResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ProbeVmPortResponse) ErrorText() string { return m.Error }
 
-func probeVmPortResponseToProto(w ProbeVmPortResponse) (*v1.ProbeVmPortResponse, error) {
+// ProbeVmPortResponseToProto converts what came over the wire. Its errors name the field.
+func ProbeVmPortResponseToProto(w ProbeVmPortResponse) (*v1.ProbeVmPortResponse, error) {
 	m := &v1.ProbeVmPortResponse{
 		PortIsOpen: w.PortIsOpen,
 	}
 	return m, nil
 }
 
-func probeVmPortResponseToWire(m *v1.ProbeVmPortResponse) (ProbeVmPortResponse, error) {
+// ProbeVmPortResponseToWire converts to what goes over the wire. Its errors name the field.
+func ProbeVmPortResponseToWire(m *v1.ProbeVmPortResponse) (ProbeVmPortResponse, error) {
 	w := ProbeVmPortResponse{
 		PortIsOpen: m.GetPortIsOpen(),
 	}

@@ -15,7 +15,8 @@ type Address struct {
 	MacAddress string
 }
 
-func addressToProto(w Address) (*v1.Address, error) {
+// AddressToProto converts what came over the wire. Its errors name the field.
+func AddressToProto(w Address) (*v1.Address, error) {
 	var e wire.Errors
 	m := &v1.Address{
 		IpAddress:  wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -24,7 +25,8 @@ func addressToProto(w Address) (*v1.Address, error) {
 	return m, e.Err()
 }
 
-func addressToWire(m *v1.Address) (Address, error) {
+// AddressToWire converts to what goes over the wire. Its errors name the field.
+func AddressToWire(m *v1.Address) (Address, error) {
 	var e wire.Errors
 	w := Address{
 		IpAddress:  wire.One(&e, "IpAddress", m.GetIpAddress(), wire.IPToWire),
@@ -50,7 +52,8 @@ type Subnet struct {
 	Tags              map[string]string `json:",omitempty"`
 }
 
-func subnetToProto(w Subnet) (*v1.Subnet, error) {
+// SubnetToProto converts what came over the wire. Its errors name the field.
+func SubnetToProto(w Subnet) (*v1.Subnet, error) {
 	var e wire.Errors
 	m := &v1.Subnet{
 		Id:                w.Id,
@@ -70,7 +73,8 @@ func subnetToProto(w Subnet) (*v1.Subnet, error) {
 	return m, e.Err()
 }
 
-func subnetToWire(m *v1.Subnet) (Subnet, error) {
+// SubnetToWire converts to what goes over the wire. Its errors name the field.
+func SubnetToWire(m *v1.Subnet) (Subnet, error) {
 	var e wire.Errors
 	w := Subnet{
 		Id:                m.GetId(),

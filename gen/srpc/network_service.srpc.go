@@ -16,21 +16,23 @@ type ChangeAddressPoolRequest struct {
 	MaximumFreeAddresses map[string]uint32 `json:",omitempty"`
 }
 
-func changeAddressPoolRequestToProto(w ChangeAddressPoolRequest) (*v1.ChangeAddressPoolRequest, error) {
+// ChangeAddressPoolRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeAddressPoolRequestToProto(w ChangeAddressPoolRequest) (*v1.ChangeAddressPoolRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeAddressPoolRequest{
-		AddressesToAdd:       wire.List(&e, "AddressesToAdd", w.AddressesToAdd, addressToProto),
-		AddressesToRemove:    wire.List(&e, "AddressesToRemove", w.AddressesToRemove, addressToProto),
+		AddressesToAdd:       wire.List(&e, "AddressesToAdd", w.AddressesToAdd, AddressToProto),
+		AddressesToRemove:    wire.List(&e, "AddressesToRemove", w.AddressesToRemove, AddressToProto),
 		MaximumFreeAddresses: w.MaximumFreeAddresses,
 	}
 	return m, e.Err()
 }
 
-func changeAddressPoolRequestToWire(m *v1.ChangeAddressPoolRequest) (ChangeAddressPoolRequest, error) {
+// ChangeAddressPoolRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeAddressPoolRequestToWire(m *v1.ChangeAddressPoolRequest) (ChangeAddressPoolRequest, error) {
 	var e wire.Errors
 	w := ChangeAddressPoolRequest{
-		AddressesToAdd:       wire.List(&e, "AddressesToAdd", m.GetAddressesToAdd(), addressToWire),
-		AddressesToRemove:    wire.List(&e, "AddressesToRemove", m.GetAddressesToRemove(), addressToWire),
+		AddressesToAdd:       wire.List(&e, "AddressesToAdd", m.GetAddressesToAdd(), AddressToWire),
+		AddressesToRemove:    wire.List(&e, "AddressesToRemove", m.GetAddressesToRemove(), AddressToWire),
 		MaximumFreeAddresses: m.GetMaximumFreeAddresses(),
 	}
 	return w, e.Err()
@@ -41,14 +43,16 @@ type ListSubnetsRequest struct {
 	Sort bool
 }
 
-func listSubnetsRequestToProto(w ListSubnetsRequest) (*v1.ListSubnetsRequest, error) {
+// ListSubnetsRequestToProto converts what came over the wire. Its errors name the field.
+func ListSubnetsRequestToProto(w ListSubnetsRequest) (*v1.ListSubnetsRequest, error) {
 	m := &v1.ListSubnetsRequest{
 		Sort: w.Sort,
 	}
 	return m, nil
 }
 
-func listSubnetsRequestToWire(m *v1.ListSubnetsRequest) (ListSubnetsRequest, error) {
+// ListSubnetsRequestToWire converts to what goes over the wire. Its errors name the field.
+func ListSubnetsRequestToWire(m *v1.ListSubnetsRequest) (ListSubnetsRequest, error) {
 	w := ListSubnetsRequest{
 		Sort: m.GetSort(),
 	}
@@ -67,18 +71,20 @@ func (m *ListSubnetsResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ListSubnetsResponse) ErrorText() string { return m.Error }
 
-func listSubnetsResponseToProto(w ListSubnetsResponse) (*v1.ListSubnetsResponse, error) {
+// ListSubnetsResponseToProto converts what came over the wire. Its errors name the field.
+func ListSubnetsResponseToProto(w ListSubnetsResponse) (*v1.ListSubnetsResponse, error) {
 	var e wire.Errors
 	m := &v1.ListSubnetsResponse{
-		Subnets: wire.List(&e, "Subnets", w.Subnets, subnetToProto),
+		Subnets: wire.List(&e, "Subnets", w.Subnets, SubnetToProto),
 	}
 	return m, e.Err()
 }
 
-func listSubnetsResponseToWire(m *v1.ListSubnetsResponse) (ListSubnetsResponse, error) {
+// ListSubnetsResponseToWire converts to what goes over the wire. Its errors name the field.
+func ListSubnetsResponseToWire(m *v1.ListSubnetsResponse) (ListSubnetsResponse, error) {
 	var e wire.Errors
 	w := ListSubnetsResponse{
-		Subnets: wire.List(&e, "Subnets", m.GetSubnets(), subnetToWire),
+		Subnets: wire.List(&e, "Subnets", m.GetSubnets(), SubnetToWire),
 	}
 	return w, e.Err()
 }
@@ -95,31 +101,33 @@ type NetbootMachineRequest struct {
 	WaitTimeout                  time.Duration
 }
 
-func netbootMachineRequestToProto(w NetbootMachineRequest) (*v1.NetbootMachineRequest, error) {
+// NetbootMachineRequestToProto converts what came over the wire. Its errors name the field.
+func NetbootMachineRequestToProto(w NetbootMachineRequest) (*v1.NetbootMachineRequest, error) {
 	var e wire.Errors
 	m := &v1.NetbootMachineRequest{
-		Address:                      wire.Message(&e, "Address", w.Address, addressToProto),
+		Address:                      wire.Message(&e, "Address", w.Address, AddressToProto),
 		Files:                        w.Files,
 		FilesExpiration:              wire.DurationToProto(w.FilesExpiration),
 		Hostname:                     w.Hostname,
 		NumAcknowledgementsToWaitFor: w.NumAcknowledgementsToWaitFor,
 		OfferExpiration:              wire.DurationToProto(w.OfferExpiration),
-		Subnet:                       wire.Message(&e, "Subnet", w.Subnet, subnetToProto),
+		Subnet:                       wire.Message(&e, "Subnet", w.Subnet, SubnetToProto),
 		WaitTimeout:                  wire.DurationToProto(w.WaitTimeout),
 	}
 	return m, e.Err()
 }
 
-func netbootMachineRequestToWire(m *v1.NetbootMachineRequest) (NetbootMachineRequest, error) {
+// NetbootMachineRequestToWire converts to what goes over the wire. Its errors name the field.
+func NetbootMachineRequestToWire(m *v1.NetbootMachineRequest) (NetbootMachineRequest, error) {
 	var e wire.Errors
 	w := NetbootMachineRequest{
-		Address:                      wire.One(&e, "Address", m.GetAddress(), addressToWire),
+		Address:                      wire.One(&e, "Address", m.GetAddress(), AddressToWire),
 		Files:                        m.GetFiles(),
 		FilesExpiration:              wire.DurationToWire(m.GetFilesExpiration()),
 		Hostname:                     m.GetHostname(),
 		NumAcknowledgementsToWaitFor: m.GetNumAcknowledgementsToWaitFor(),
 		OfferExpiration:              wire.DurationToWire(m.GetOfferExpiration()),
-		Subnet:                       wire.One(&e, "Subnet", m.GetSubnet(), subnetToWire),
+		Subnet:                       wire.One(&e, "Subnet", m.GetSubnet(), SubnetToWire),
 		WaitTimeout:                  wire.DurationToWire(m.GetWaitTimeout()),
 	}
 	return w, e.Err()
@@ -131,19 +139,21 @@ type RegisterExternalLeasesRequest struct {
 	Hostnames []string  `json:",omitempty"`
 }
 
-func registerExternalLeasesRequestToProto(w RegisterExternalLeasesRequest) (*v1.RegisterExternalLeasesRequest, error) {
+// RegisterExternalLeasesRequestToProto converts what came over the wire. Its errors name the field.
+func RegisterExternalLeasesRequestToProto(w RegisterExternalLeasesRequest) (*v1.RegisterExternalLeasesRequest, error) {
 	var e wire.Errors
 	m := &v1.RegisterExternalLeasesRequest{
-		Addresses: wire.List(&e, "Addresses", w.Addresses, addressToProto),
+		Addresses: wire.List(&e, "Addresses", w.Addresses, AddressToProto),
 		Hostnames: w.Hostnames,
 	}
 	return m, e.Err()
 }
 
-func registerExternalLeasesRequestToWire(m *v1.RegisterExternalLeasesRequest) (RegisterExternalLeasesRequest, error) {
+// RegisterExternalLeasesRequestToWire converts to what goes over the wire. Its errors name the field.
+func RegisterExternalLeasesRequestToWire(m *v1.RegisterExternalLeasesRequest) (RegisterExternalLeasesRequest, error) {
 	var e wire.Errors
 	w := RegisterExternalLeasesRequest{
-		Addresses: wire.List(&e, "Addresses", m.GetAddresses(), addressToWire),
+		Addresses: wire.List(&e, "Addresses", m.GetAddresses(), AddressToWire),
 		Hostnames: m.GetHostnames(),
 	}
 	return w, e.Err()
@@ -156,21 +166,23 @@ type UpdateSubnetsRequest struct {
 	Delete []string `json:",omitempty"`
 }
 
-func updateSubnetsRequestToProto(w UpdateSubnetsRequest) (*v1.UpdateSubnetsRequest, error) {
+// UpdateSubnetsRequestToProto converts what came over the wire. Its errors name the field.
+func UpdateSubnetsRequestToProto(w UpdateSubnetsRequest) (*v1.UpdateSubnetsRequest, error) {
 	var e wire.Errors
 	m := &v1.UpdateSubnetsRequest{
-		Add:    wire.List(&e, "Add", w.Add, subnetToProto),
-		Change: wire.List(&e, "Change", w.Change, subnetToProto),
+		Add:    wire.List(&e, "Add", w.Add, SubnetToProto),
+		Change: wire.List(&e, "Change", w.Change, SubnetToProto),
 		Delete: w.Delete,
 	}
 	return m, e.Err()
 }
 
-func updateSubnetsRequestToWire(m *v1.UpdateSubnetsRequest) (UpdateSubnetsRequest, error) {
+// UpdateSubnetsRequestToWire converts to what goes over the wire. Its errors name the field.
+func UpdateSubnetsRequestToWire(m *v1.UpdateSubnetsRequest) (UpdateSubnetsRequest, error) {
 	var e wire.Errors
 	w := UpdateSubnetsRequest{
-		Add:    wire.List(&e, "Add", m.GetAdd(), subnetToWire),
-		Change: wire.List(&e, "Change", m.GetChange(), subnetToWire),
+		Add:    wire.List(&e, "Add", m.GetAdd(), SubnetToWire),
+		Change: wire.List(&e, "Change", m.GetChange(), SubnetToWire),
 		Delete: m.GetDelete(),
 	}
 	return w, e.Err()
@@ -187,12 +199,14 @@ func (m *ChangeAddressPoolResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeAddressPoolResponse) ErrorText() string { return m.Error }
 
-func changeAddressPoolResponseToProto(_ ChangeAddressPoolResponse) (*v1.ChangeAddressPoolResponse, error) {
+// ChangeAddressPoolResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeAddressPoolResponseToProto(_ ChangeAddressPoolResponse) (*v1.ChangeAddressPoolResponse, error) {
 	m := &v1.ChangeAddressPoolResponse{}
 	return m, nil
 }
 
-func changeAddressPoolResponseToWire(_ *v1.ChangeAddressPoolResponse) (ChangeAddressPoolResponse, error) {
+// ChangeAddressPoolResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeAddressPoolResponseToWire(_ *v1.ChangeAddressPoolResponse) (ChangeAddressPoolResponse, error) {
 	w := ChangeAddressPoolResponse{}
 	return w, nil
 }
@@ -208,12 +222,14 @@ func (m *NetbootMachineResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *NetbootMachineResponse) ErrorText() string { return m.Error }
 
-func netbootMachineResponseToProto(_ NetbootMachineResponse) (*v1.NetbootMachineResponse, error) {
+// NetbootMachineResponseToProto converts what came over the wire. Its errors name the field.
+func NetbootMachineResponseToProto(_ NetbootMachineResponse) (*v1.NetbootMachineResponse, error) {
 	m := &v1.NetbootMachineResponse{}
 	return m, nil
 }
 
-func netbootMachineResponseToWire(_ *v1.NetbootMachineResponse) (NetbootMachineResponse, error) {
+// NetbootMachineResponseToWire converts to what goes over the wire. Its errors name the field.
+func NetbootMachineResponseToWire(_ *v1.NetbootMachineResponse) (NetbootMachineResponse, error) {
 	w := NetbootMachineResponse{}
 	return w, nil
 }
@@ -229,12 +245,14 @@ func (m *RegisterExternalLeasesResponse) SetError(text string) { m.Error = text 
 // ErrorText implements wire.ErrorReply.
 func (m *RegisterExternalLeasesResponse) ErrorText() string { return m.Error }
 
-func registerExternalLeasesResponseToProto(_ RegisterExternalLeasesResponse) (*v1.RegisterExternalLeasesResponse, error) {
+// RegisterExternalLeasesResponseToProto converts what came over the wire. Its errors name the field.
+func RegisterExternalLeasesResponseToProto(_ RegisterExternalLeasesResponse) (*v1.RegisterExternalLeasesResponse, error) {
 	m := &v1.RegisterExternalLeasesResponse{}
 	return m, nil
 }
 
-func registerExternalLeasesResponseToWire(_ *v1.RegisterExternalLeasesResponse) (RegisterExternalLeasesResponse, error) {
+// RegisterExternalLeasesResponseToWire converts to what goes over the wire. Its errors name the field.
+func RegisterExternalLeasesResponseToWire(_ *v1.RegisterExternalLeasesResponse) (RegisterExternalLeasesResponse, error) {
 	w := RegisterExternalLeasesResponse{}
 	return w, nil
 }
@@ -250,12 +268,14 @@ func (m *UpdateSubnetsResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *UpdateSubnetsResponse) ErrorText() string { return m.Error }
 
-func updateSubnetsResponseToProto(_ UpdateSubnetsResponse) (*v1.UpdateSubnetsResponse, error) {
+// UpdateSubnetsResponseToProto converts what came over the wire. Its errors name the field.
+func UpdateSubnetsResponseToProto(_ UpdateSubnetsResponse) (*v1.UpdateSubnetsResponse, error) {
 	m := &v1.UpdateSubnetsResponse{}
 	return m, nil
 }
 
-func updateSubnetsResponseToWire(_ *v1.UpdateSubnetsResponse) (UpdateSubnetsResponse, error) {
+// UpdateSubnetsResponseToWire converts to what goes over the wire. Its errors name the field.
+func UpdateSubnetsResponseToWire(_ *v1.UpdateSubnetsResponse) (UpdateSubnetsResponse, error) {
 	w := UpdateSubnetsResponse{}
 	return w, nil
 }

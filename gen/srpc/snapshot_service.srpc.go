@@ -15,7 +15,8 @@ type DiscardVmSnapshotRequest struct {
 	Name      string
 }
 
-func discardVmSnapshotRequestToProto(w DiscardVmSnapshotRequest) (*v1.DiscardVmSnapshotRequest, error) {
+// DiscardVmSnapshotRequestToProto converts what came over the wire. Its errors name the field.
+func DiscardVmSnapshotRequestToProto(w DiscardVmSnapshotRequest) (*v1.DiscardVmSnapshotRequest, error) {
 	var e wire.Errors
 	m := &v1.DiscardVmSnapshotRequest{
 		Vm:   wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -24,7 +25,8 @@ func discardVmSnapshotRequestToProto(w DiscardVmSnapshotRequest) (*v1.DiscardVmS
 	return m, e.Err()
 }
 
-func discardVmSnapshotRequestToWire(m *v1.DiscardVmSnapshotRequest) (DiscardVmSnapshotRequest, error) {
+// DiscardVmSnapshotRequestToWire converts to what goes over the wire. Its errors name the field.
+func DiscardVmSnapshotRequestToWire(m *v1.DiscardVmSnapshotRequest) (DiscardVmSnapshotRequest, error) {
 	var e wire.Errors
 	w := DiscardVmSnapshotRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -41,7 +43,8 @@ type RestoreVmFromSnapshotRequest struct {
 	Retain            bool
 }
 
-func restoreVmFromSnapshotRequestToProto(w RestoreVmFromSnapshotRequest) (*v1.RestoreVmFromSnapshotRequest, error) {
+// RestoreVmFromSnapshotRequestToProto converts what came over the wire. Its errors name the field.
+func RestoreVmFromSnapshotRequestToProto(w RestoreVmFromSnapshotRequest) (*v1.RestoreVmFromSnapshotRequest, error) {
 	var e wire.Errors
 	m := &v1.RestoreVmFromSnapshotRequest{
 		Vm:                wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -52,7 +55,8 @@ func restoreVmFromSnapshotRequestToProto(w RestoreVmFromSnapshotRequest) (*v1.Re
 	return m, e.Err()
 }
 
-func restoreVmFromSnapshotRequestToWire(m *v1.RestoreVmFromSnapshotRequest) (RestoreVmFromSnapshotRequest, error) {
+// RestoreVmFromSnapshotRequestToWire converts to what goes over the wire. Its errors name the field.
+func RestoreVmFromSnapshotRequestToWire(m *v1.RestoreVmFromSnapshotRequest) (RestoreVmFromSnapshotRequest, error) {
 	var e wire.Errors
 	w := RestoreVmFromSnapshotRequest{
 		IpAddress:         wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -71,7 +75,8 @@ type SnapshotVmRequest struct {
 	RootOnly          bool
 }
 
-func snapshotVmRequestToProto(w SnapshotVmRequest) (*v1.SnapshotVmRequest, error) {
+// SnapshotVmRequestToProto converts what came over the wire. Its errors name the field.
+func SnapshotVmRequestToProto(w SnapshotVmRequest) (*v1.SnapshotVmRequest, error) {
 	var e wire.Errors
 	m := &v1.SnapshotVmRequest{
 		Vm:                wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -82,7 +87,8 @@ func snapshotVmRequestToProto(w SnapshotVmRequest) (*v1.SnapshotVmRequest, error
 	return m, e.Err()
 }
 
-func snapshotVmRequestToWire(m *v1.SnapshotVmRequest) (SnapshotVmRequest, error) {
+// SnapshotVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func SnapshotVmRequestToWire(m *v1.SnapshotVmRequest) (SnapshotVmRequest, error) {
 	var e wire.Errors
 	w := SnapshotVmRequest{
 		IpAddress:         wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -104,12 +110,14 @@ func (m *DiscardVmSnapshotResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *DiscardVmSnapshotResponse) ErrorText() string { return m.Error }
 
-func discardVmSnapshotResponseToProto(_ DiscardVmSnapshotResponse) (*v1.DiscardVmSnapshotResponse, error) {
+// DiscardVmSnapshotResponseToProto converts what came over the wire. Its errors name the field.
+func DiscardVmSnapshotResponseToProto(_ DiscardVmSnapshotResponse) (*v1.DiscardVmSnapshotResponse, error) {
 	m := &v1.DiscardVmSnapshotResponse{}
 	return m, nil
 }
 
-func discardVmSnapshotResponseToWire(_ *v1.DiscardVmSnapshotResponse) (DiscardVmSnapshotResponse, error) {
+// DiscardVmSnapshotResponseToWire converts to what goes over the wire. Its errors name the field.
+func DiscardVmSnapshotResponseToWire(_ *v1.DiscardVmSnapshotResponse) (DiscardVmSnapshotResponse, error) {
 	w := DiscardVmSnapshotResponse{}
 	return w, nil
 }
@@ -125,12 +133,14 @@ func (m *RestoreVmFromSnapshotResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *RestoreVmFromSnapshotResponse) ErrorText() string { return m.Error }
 
-func restoreVmFromSnapshotResponseToProto(_ RestoreVmFromSnapshotResponse) (*v1.RestoreVmFromSnapshotResponse, error) {
+// RestoreVmFromSnapshotResponseToProto converts what came over the wire. Its errors name the field.
+func RestoreVmFromSnapshotResponseToProto(_ RestoreVmFromSnapshotResponse) (*v1.RestoreVmFromSnapshotResponse, error) {
 	m := &v1.RestoreVmFromSnapshotResponse{}
 	return m, nil
 }
 
-func restoreVmFromSnapshotResponseToWire(_ *v1.RestoreVmFromSnapshotResponse) (RestoreVmFromSnapshotResponse, error) {
+// RestoreVmFromSnapshotResponseToWire converts to what goes over the wire. Its errors name the field.
+func RestoreVmFromSnapshotResponseToWire(_ *v1.RestoreVmFromSnapshotResponse) (RestoreVmFromSnapshotResponse, error) {
 	w := RestoreVmFromSnapshotResponse{}
 	return w, nil
 }
@@ -146,12 +156,14 @@ func (m *SnapshotVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *SnapshotVmResponse) ErrorText() string { return m.Error }
 
-func snapshotVmResponseToProto(_ SnapshotVmResponse) (*v1.SnapshotVmResponse, error) {
+// SnapshotVmResponseToProto converts what came over the wire. Its errors name the field.
+func SnapshotVmResponseToProto(_ SnapshotVmResponse) (*v1.SnapshotVmResponse, error) {
 	m := &v1.SnapshotVmResponse{}
 	return m, nil
 }
 
-func snapshotVmResponseToWire(_ *v1.SnapshotVmResponse) (SnapshotVmResponse, error) {
+// SnapshotVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func SnapshotVmResponseToWire(_ *v1.SnapshotVmResponse) (SnapshotVmResponse, error) {
 	w := SnapshotVmResponse{}
 	return w, nil
 }

@@ -14,7 +14,8 @@ type DiscardVmOldUserDataRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func discardVmOldUserDataRequestToProto(w DiscardVmOldUserDataRequest) (*v1.DiscardVmOldUserDataRequest, error) {
+// DiscardVmOldUserDataRequestToProto converts what came over the wire. Its errors name the field.
+func DiscardVmOldUserDataRequestToProto(w DiscardVmOldUserDataRequest) (*v1.DiscardVmOldUserDataRequest, error) {
 	var e wire.Errors
 	m := &v1.DiscardVmOldUserDataRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -22,7 +23,8 @@ func discardVmOldUserDataRequestToProto(w DiscardVmOldUserDataRequest) (*v1.Disc
 	return m, e.Err()
 }
 
-func discardVmOldUserDataRequestToWire(m *v1.DiscardVmOldUserDataRequest) (DiscardVmOldUserDataRequest, error) {
+// DiscardVmOldUserDataRequestToWire converts to what goes over the wire. Its errors name the field.
+func DiscardVmOldUserDataRequestToWire(m *v1.DiscardVmOldUserDataRequest) (DiscardVmOldUserDataRequest, error) {
 	var e wire.Errors
 	w := DiscardVmOldUserDataRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -35,7 +37,8 @@ type RestoreVmUserDataRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func restoreVmUserDataRequestToProto(w RestoreVmUserDataRequest) (*v1.RestoreVmUserDataRequest, error) {
+// RestoreVmUserDataRequestToProto converts what came over the wire. Its errors name the field.
+func RestoreVmUserDataRequestToProto(w RestoreVmUserDataRequest) (*v1.RestoreVmUserDataRequest, error) {
 	var e wire.Errors
 	m := &v1.RestoreVmUserDataRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -43,7 +46,8 @@ func restoreVmUserDataRequestToProto(w RestoreVmUserDataRequest) (*v1.RestoreVmU
 	return m, e.Err()
 }
 
-func restoreVmUserDataRequestToWire(m *v1.RestoreVmUserDataRequest) (RestoreVmUserDataRequest, error) {
+// RestoreVmUserDataRequestToWire converts to what goes over the wire. Its errors name the field.
+func RestoreVmUserDataRequestToWire(m *v1.RestoreVmUserDataRequest) (RestoreVmUserDataRequest, error) {
 	var e wire.Errors
 	w := RestoreVmUserDataRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -62,12 +66,14 @@ func (m *DiscardVmOldUserDataResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *DiscardVmOldUserDataResponse) ErrorText() string { return m.Error }
 
-func discardVmOldUserDataResponseToProto(_ DiscardVmOldUserDataResponse) (*v1.DiscardVmOldUserDataResponse, error) {
+// DiscardVmOldUserDataResponseToProto converts what came over the wire. Its errors name the field.
+func DiscardVmOldUserDataResponseToProto(_ DiscardVmOldUserDataResponse) (*v1.DiscardVmOldUserDataResponse, error) {
 	m := &v1.DiscardVmOldUserDataResponse{}
 	return m, nil
 }
 
-func discardVmOldUserDataResponseToWire(_ *v1.DiscardVmOldUserDataResponse) (DiscardVmOldUserDataResponse, error) {
+// DiscardVmOldUserDataResponseToWire converts to what goes over the wire. Its errors name the field.
+func DiscardVmOldUserDataResponseToWire(_ *v1.DiscardVmOldUserDataResponse) (DiscardVmOldUserDataResponse, error) {
 	w := DiscardVmOldUserDataResponse{}
 	return w, nil
 }
@@ -83,12 +89,14 @@ func (m *RestoreVmUserDataResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *RestoreVmUserDataResponse) ErrorText() string { return m.Error }
 
-func restoreVmUserDataResponseToProto(_ RestoreVmUserDataResponse) (*v1.RestoreVmUserDataResponse, error) {
+// RestoreVmUserDataResponseToProto converts what came over the wire. Its errors name the field.
+func RestoreVmUserDataResponseToProto(_ RestoreVmUserDataResponse) (*v1.RestoreVmUserDataResponse, error) {
 	m := &v1.RestoreVmUserDataResponse{}
 	return m, nil
 }
 
-func restoreVmUserDataResponseToWire(_ *v1.RestoreVmUserDataResponse) (RestoreVmUserDataResponse, error) {
+// RestoreVmUserDataResponseToWire converts to what goes over the wire. Its errors name the field.
+func RestoreVmUserDataResponseToWire(_ *v1.RestoreVmUserDataResponse) (RestoreVmUserDataResponse, error) {
 	w := RestoreVmUserDataResponse{}
 	return w, nil
 }

@@ -41,7 +41,8 @@ func (w *ArchitectureType) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func architectureTypeToProto(w ArchitectureType) (v1.ArchitectureType, error) {
+// ArchitectureTypeToProto converts what came over the wire.
+func ArchitectureTypeToProto(w ArchitectureType) (v1.ArchitectureType, error) {
 	switch w {
 	case 0:
 		return v1.ArchitectureType_ARCHITECTURE_TYPE_UNSPECIFIED, nil
@@ -54,7 +55,8 @@ func architectureTypeToProto(w ArchitectureType) (v1.ArchitectureType, error) {
 	}
 }
 
-func architectureTypeToWire(m v1.ArchitectureType) (ArchitectureType, error) {
+// ArchitectureTypeToWire converts to what goes over the wire.
+func ArchitectureTypeToWire(m v1.ArchitectureType) (ArchitectureType, error) {
 	switch m {
 	case v1.ArchitectureType_ARCHITECTURE_TYPE_UNSPECIFIED:
 		return 0, nil
@@ -99,7 +101,8 @@ func (w *ConsoleType) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func consoleTypeToProto(w ConsoleType) (v1.ConsoleType, error) {
+// ConsoleTypeToProto converts what came over the wire.
+func ConsoleTypeToProto(w ConsoleType) (v1.ConsoleType, error) {
 	switch w {
 	case 0:
 		return v1.ConsoleType_CONSOLE_TYPE_UNSPECIFIED, nil
@@ -112,7 +115,8 @@ func consoleTypeToProto(w ConsoleType) (v1.ConsoleType, error) {
 	}
 }
 
-func consoleTypeToWire(m v1.ConsoleType) (ConsoleType, error) {
+// ConsoleTypeToWire converts to what goes over the wire.
+func ConsoleTypeToWire(m v1.ConsoleType) (ConsoleType, error) {
 	switch m {
 	case v1.ConsoleType_CONSOLE_TYPE_UNSPECIFIED:
 		return 0, nil
@@ -157,7 +161,8 @@ func (w *FirmwareType) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func firmwareTypeToProto(w FirmwareType) (v1.FirmwareType, error) {
+// FirmwareTypeToProto converts what came over the wire.
+func FirmwareTypeToProto(w FirmwareType) (v1.FirmwareType, error) {
 	switch w {
 	case 0:
 		return v1.FirmwareType_FIRMWARE_TYPE_UNSPECIFIED, nil
@@ -170,7 +175,8 @@ func firmwareTypeToProto(w FirmwareType) (v1.FirmwareType, error) {
 	}
 }
 
-func firmwareTypeToWire(m v1.FirmwareType) (FirmwareType, error) {
+// FirmwareTypeToWire converts to what goes over the wire.
+func FirmwareTypeToWire(m v1.FirmwareType) (FirmwareType, error) {
 	switch m {
 	case v1.FirmwareType_FIRMWARE_TYPE_UNSPECIFIED:
 		return 0, nil
@@ -219,7 +225,8 @@ func (w *MachineType) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func machineTypeToProto(w MachineType) (v1.MachineType, error) {
+// MachineTypeToProto converts what came over the wire.
+func MachineTypeToProto(w MachineType) (v1.MachineType, error) {
 	switch w {
 	case 0:
 		return v1.MachineType_MACHINE_TYPE_UNSPECIFIED, nil
@@ -234,7 +241,8 @@ func machineTypeToProto(w MachineType) (v1.MachineType, error) {
 	}
 }
 
-func machineTypeToWire(m v1.MachineType) (MachineType, error) {
+// MachineTypeToWire converts to what goes over the wire.
+func MachineTypeToWire(m v1.MachineType) (MachineType, error) {
 	switch m {
 	case v1.MachineType_MACHINE_TYPE_UNSPECIFIED:
 		return 0, nil
@@ -309,7 +317,8 @@ func (w *State) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func stateToProto(w State) (v1.State, error) {
+// StateToProto converts what came over the wire.
+func StateToProto(w State) (v1.State, error) {
 	switch w {
 	case 0:
 		return v1.State_STATE_STARTING, nil
@@ -336,7 +345,8 @@ func stateToProto(w State) (v1.State, error) {
 	}
 }
 
-func stateToWire(m v1.State) (State, error) {
+// StateToWire converts to what goes over the wire.
+func StateToWire(m v1.State) (State, error) {
 	switch m {
 	case v1.State_STATE_UNSPECIFIED:
 		return 0, nil
@@ -401,7 +411,8 @@ func (w *WatchdogAction) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func watchdogActionToProto(w WatchdogAction) (v1.WatchdogAction, error) {
+// WatchdogActionToProto converts what came over the wire.
+func WatchdogActionToProto(w WatchdogAction) (v1.WatchdogAction, error) {
 	switch w {
 	case 0:
 		return v1.WatchdogAction_WATCHDOG_ACTION_UNSPECIFIED, nil
@@ -416,7 +427,8 @@ func watchdogActionToProto(w WatchdogAction) (v1.WatchdogAction, error) {
 	}
 }
 
-func watchdogActionToWire(m v1.WatchdogAction) (WatchdogAction, error) {
+// WatchdogActionToWire converts to what goes over the wire.
+func WatchdogActionToWire(m v1.WatchdogAction) (WatchdogAction, error) {
 	switch m {
 	case v1.WatchdogAction_WATCHDOG_ACTION_UNSPECIFIED:
 		return 0, nil
@@ -463,7 +475,8 @@ func (w *WatchdogModel) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func watchdogModelToProto(w WatchdogModel) (v1.WatchdogModel, error) {
+// WatchdogModelToProto converts what came over the wire.
+func WatchdogModelToProto(w WatchdogModel) (v1.WatchdogModel, error) {
 	switch w {
 	case 0:
 		return v1.WatchdogModel_WATCHDOG_MODEL_UNSPECIFIED, nil
@@ -476,7 +489,8 @@ func watchdogModelToProto(w WatchdogModel) (v1.WatchdogModel, error) {
 	}
 }
 
-func watchdogModelToWire(m v1.WatchdogModel) (WatchdogModel, error) {
+// WatchdogModelToWire converts to what goes over the wire.
+func WatchdogModelToWire(m v1.WatchdogModel) (WatchdogModel, error) {
 	switch m {
 	case v1.WatchdogModel_WATCHDOG_MODEL_UNSPECIFIED:
 		return 0, nil
@@ -494,14 +508,16 @@ type NetworkEntry struct {
 	NumQueues uint32
 }
 
-func networkEntryToProto(w NetworkEntry) (*v1.NetworkEntry, error) {
+// NetworkEntryToProto converts what came over the wire. Its errors name the field.
+func NetworkEntryToProto(w NetworkEntry) (*v1.NetworkEntry, error) {
 	m := &v1.NetworkEntry{
 		NumQueues: w.NumQueues,
 	}
 	return m, nil
 }
 
-func networkEntryToWire(m *v1.NetworkEntry) (NetworkEntry, error) {
+// NetworkEntryToWire converts to what goes over the wire. Its errors name the field.
+func NetworkEntryToWire(m *v1.NetworkEntry) (NetworkEntry, error) {
 	w := NetworkEntry{
 		NumQueues: m.GetNumQueues(),
 	}
@@ -547,86 +563,88 @@ type VmInfo struct {
 	WatchdogModel        WatchdogModel
 }
 
-func vmInfoToProto(w VmInfo) (*v1.VmInfo, error) {
+// VmInfoToProto converts what came over the wire. Its errors name the field.
+func VmInfoToProto(w VmInfo) (*v1.VmInfo, error) {
 	var e wire.Errors
 	m := &v1.VmInfo{
-		Address:              wire.Message(&e, "Address", w.Address, addressToProto),
-		ArchitectureType:     wire.One(&e, "ArchitectureType", w.ArchitectureType, architectureTypeToProto),
+		Address:              wire.Message(&e, "Address", w.Address, AddressToProto),
+		ArchitectureType:     wire.One(&e, "ArchitectureType", w.ArchitectureType, ArchitectureTypeToProto),
 		ChangedStateOn:       wire.TimeToProto(w.ChangedStateOn),
-		ConsoleType:          wire.One(&e, "ConsoleType", w.ConsoleType, consoleTypeToProto),
+		ConsoleType:          wire.One(&e, "ConsoleType", w.ConsoleType, ConsoleTypeToProto),
 		CreatedOn:            wire.TimeToProto(w.CreatedOn),
 		CpuPriority:          w.CpuPriority,
 		DestroyOnPowerdown:   w.DestroyOnPowerdown,
 		DestroyProtection:    w.DestroyProtection,
 		DisableVirtio:        w.DisableVirtIO,
 		ExtraKernelOptions:   w.ExtraKernelOptions,
-		FirmwareType:         wire.One(&e, "FirmwareType", w.FirmwareType, firmwareTypeToProto),
+		FirmwareType:         wire.One(&e, "FirmwareType", w.FirmwareType, FirmwareTypeToProto),
 		Hostname:             w.Hostname,
 		IdentityExpires:      wire.TimeToProto(w.IdentityExpires),
 		IdentityName:         w.IdentityName,
 		ImageName:            w.ImageName,
 		ImageUrl:             w.ImageURL,
-		MachineType:          wire.One(&e, "MachineType", w.MachineType, machineTypeToProto),
+		MachineType:          wire.One(&e, "MachineType", w.MachineType, MachineTypeToProto),
 		MemoryInMib:          w.MemoryInMiB,
 		MilliCpus:            w.MilliCPUs,
-		NetworkEntries:       wire.List(&e, "NetworkEntries", w.NetworkEntries, networkEntryToProto),
+		NetworkEntries:       wire.List(&e, "NetworkEntries", w.NetworkEntries, NetworkEntryToProto),
 		OwnerGroups:          w.OwnerGroups,
 		OwnerUsers:           w.OwnerUsers,
 		RootFileSystemLabel:  w.RootFileSystemLabel,
 		SpreadVolumes:        w.SpreadVolumes,
-		State:                wire.One(&e, "State", w.State, stateToProto),
-		SecondaryAddresses:   wire.List(&e, "SecondaryAddresses", w.SecondaryAddresses, addressToProto),
+		State:                wire.One(&e, "State", w.State, StateToProto),
+		SecondaryAddresses:   wire.List(&e, "SecondaryAddresses", w.SecondaryAddresses, AddressToProto),
 		SecondarySubnetIds:   w.SecondarySubnetIDs,
 		SubnetId:             w.SubnetId,
 		Tags:                 w.Tags,
 		Uncommitted:          w.Uncommitted,
 		VirtualCpus:          w.VirtualCPUs,
 		VirtualiserImageName: w.VirtualiserImageName,
-		Volumes:              wire.List(&e, "Volumes", w.Volumes, volumeToProto),
-		WatchdogAction:       wire.One(&e, "WatchdogAction", w.WatchdogAction, watchdogActionToProto),
-		WatchdogModel:        wire.One(&e, "WatchdogModel", w.WatchdogModel, watchdogModelToProto),
+		Volumes:              wire.List(&e, "Volumes", w.Volumes, VolumeToProto),
+		WatchdogAction:       wire.One(&e, "WatchdogAction", w.WatchdogAction, WatchdogActionToProto),
+		WatchdogModel:        wire.One(&e, "WatchdogModel", w.WatchdogModel, WatchdogModelToProto),
 	}
 	return m, e.Err()
 }
 
-func vmInfoToWire(m *v1.VmInfo) (VmInfo, error) {
+// VmInfoToWire converts to what goes over the wire. Its errors name the field.
+func VmInfoToWire(m *v1.VmInfo) (VmInfo, error) {
 	var e wire.Errors
 	w := VmInfo{
-		Address:              wire.One(&e, "Address", m.GetAddress(), addressToWire),
-		ArchitectureType:     wire.One(&e, "ArchitectureType", m.GetArchitectureType(), architectureTypeToWire),
+		Address:              wire.One(&e, "Address", m.GetAddress(), AddressToWire),
+		ArchitectureType:     wire.One(&e, "ArchitectureType", m.GetArchitectureType(), ArchitectureTypeToWire),
 		ChangedStateOn:       wire.TimeToWire(m.GetChangedStateOn()),
-		ConsoleType:          wire.One(&e, "ConsoleType", m.GetConsoleType(), consoleTypeToWire),
+		ConsoleType:          wire.One(&e, "ConsoleType", m.GetConsoleType(), ConsoleTypeToWire),
 		CreatedOn:            wire.TimeToWire(m.GetCreatedOn()),
 		CpuPriority:          m.GetCpuPriority(),
 		DestroyOnPowerdown:   m.GetDestroyOnPowerdown(),
 		DestroyProtection:    m.GetDestroyProtection(),
 		DisableVirtIO:        m.GetDisableVirtio(),
 		ExtraKernelOptions:   m.GetExtraKernelOptions(),
-		FirmwareType:         wire.One(&e, "FirmwareType", m.GetFirmwareType(), firmwareTypeToWire),
+		FirmwareType:         wire.One(&e, "FirmwareType", m.GetFirmwareType(), FirmwareTypeToWire),
 		Hostname:             m.GetHostname(),
 		IdentityExpires:      wire.TimeToWire(m.GetIdentityExpires()),
 		IdentityName:         m.GetIdentityName(),
 		ImageName:            m.GetImageName(),
 		ImageURL:             m.GetImageUrl(),
-		MachineType:          wire.One(&e, "MachineType", m.GetMachineType(), machineTypeToWire),
+		MachineType:          wire.One(&e, "MachineType", m.GetMachineType(), MachineTypeToWire),
 		MemoryInMiB:          m.GetMemoryInMib(),
 		MilliCPUs:            m.GetMilliCpus(),
-		NetworkEntries:       wire.List(&e, "NetworkEntries", m.GetNetworkEntries(), networkEntryToWire),
+		NetworkEntries:       wire.List(&e, "NetworkEntries", m.GetNetworkEntries(), NetworkEntryToWire),
 		OwnerGroups:          m.GetOwnerGroups(),
 		OwnerUsers:           m.GetOwnerUsers(),
 		RootFileSystemLabel:  m.GetRootFileSystemLabel(),
 		SpreadVolumes:        m.GetSpreadVolumes(),
-		State:                wire.One(&e, "State", m.GetState(), stateToWire),
-		SecondaryAddresses:   wire.List(&e, "SecondaryAddresses", m.GetSecondaryAddresses(), addressToWire),
+		State:                wire.One(&e, "State", m.GetState(), StateToWire),
+		SecondaryAddresses:   wire.List(&e, "SecondaryAddresses", m.GetSecondaryAddresses(), AddressToWire),
 		SecondarySubnetIDs:   m.GetSecondarySubnetIds(),
 		SubnetId:             m.GetSubnetId(),
 		Tags:                 m.GetTags(),
 		Uncommitted:          m.GetUncommitted(),
 		VirtualCPUs:          m.GetVirtualCpus(),
 		VirtualiserImageName: m.GetVirtualiserImageName(),
-		Volumes:              wire.List(&e, "Volumes", m.GetVolumes(), volumeToWire),
-		WatchdogAction:       wire.One(&e, "WatchdogAction", m.GetWatchdogAction(), watchdogActionToWire),
-		WatchdogModel:        wire.One(&e, "WatchdogModel", m.GetWatchdogModel(), watchdogModelToWire),
+		Volumes:              wire.List(&e, "Volumes", m.GetVolumes(), VolumeToWire),
+		WatchdogAction:       wire.One(&e, "WatchdogAction", m.GetWatchdogAction(), WatchdogActionToWire),
+		WatchdogModel:        wire.One(&e, "WatchdogModel", m.GetWatchdogModel(), WatchdogModelToWire),
 	}
 	return w, e.Err()
 }
@@ -654,10 +672,11 @@ type CreateVmSpec struct {
 	IdentityKey          []byte `json:",omitempty"`
 }
 
-func createVmSpecToProto(w CreateVmSpec) (*v1.CreateVmSpec, error) {
+// CreateVmSpecToProto converts what came over the wire. Its errors name the field.
+func CreateVmSpecToProto(w CreateVmSpec) (*v1.CreateVmSpec, error) {
 	var e wire.Errors
 	m := &v1.CreateVmSpec{
-		VmInfo:               wire.Message(&e, "VmInfo", w.VmInfo, vmInfoToProto),
+		VmInfo:               wire.Message(&e, "VmInfo", w.VmInfo, VmInfoToProto),
 		DoNotStart:           w.DoNotStart,
 		EnableNetboot:        w.EnableNetboot,
 		ImageDataSize:        w.ImageDataSize,
@@ -665,9 +684,9 @@ func createVmSpecToProto(w CreateVmSpec) (*v1.CreateVmSpec, error) {
 		RoundupPower:         w.RoundupPower,
 		OverlayDirectories:   w.OverlayDirectories,
 		OverlayFiles:         w.OverlayFiles,
-		SecondaryVolumes:     wire.List(&e, "SecondaryVolumes", w.SecondaryVolumes, volumeToProto),
+		SecondaryVolumes:     wire.List(&e, "SecondaryVolumes", w.SecondaryVolumes, VolumeToProto),
 		SecondaryVolumesData: w.SecondaryVolumesData,
-		SecondaryVolumesInit: wire.List(&e, "SecondaryVolumesInit", w.SecondaryVolumesInit, volumeInitialisationInfoToProto),
+		SecondaryVolumesInit: wire.List(&e, "SecondaryVolumesInit", w.SecondaryVolumesInit, VolumeInitialisationInfoToProto),
 		SkipBootloader:       w.SkipBootloader,
 		SkipMemoryCheck:      w.SkipMemoryCheck,
 		StorageIndices:       w.StorageIndices,
@@ -680,10 +699,11 @@ func createVmSpecToProto(w CreateVmSpec) (*v1.CreateVmSpec, error) {
 	return m, e.Err()
 }
 
-func createVmSpecToWire(m *v1.CreateVmSpec) (CreateVmSpec, error) {
+// CreateVmSpecToWire converts to what goes over the wire. Its errors name the field.
+func CreateVmSpecToWire(m *v1.CreateVmSpec) (CreateVmSpec, error) {
 	var e wire.Errors
 	w := CreateVmSpec{
-		VmInfo:               wire.One(&e, "VmInfo", m.GetVmInfo(), vmInfoToWire),
+		VmInfo:               wire.One(&e, "VmInfo", m.GetVmInfo(), VmInfoToWire),
 		DoNotStart:           m.GetDoNotStart(),
 		EnableNetboot:        m.GetEnableNetboot(),
 		ImageDataSize:        m.GetImageDataSize(),
@@ -691,9 +711,9 @@ func createVmSpecToWire(m *v1.CreateVmSpec) (CreateVmSpec, error) {
 		RoundupPower:         m.GetRoundupPower(),
 		OverlayDirectories:   m.GetOverlayDirectories(),
 		OverlayFiles:         m.GetOverlayFiles(),
-		SecondaryVolumes:     wire.List(&e, "SecondaryVolumes", m.GetSecondaryVolumes(), volumeToWire),
+		SecondaryVolumes:     wire.List(&e, "SecondaryVolumes", m.GetSecondaryVolumes(), VolumeToWire),
 		SecondaryVolumesData: m.GetSecondaryVolumesData(),
-		SecondaryVolumesInit: wire.List(&e, "SecondaryVolumesInit", m.GetSecondaryVolumesInit(), volumeInitialisationInfoToWire),
+		SecondaryVolumesInit: wire.List(&e, "SecondaryVolumesInit", m.GetSecondaryVolumesInit(), VolumeInitialisationInfoToWire),
 		SkipBootloader:       m.GetSkipBootloader(),
 		SkipMemoryCheck:      m.GetSkipMemoryCheck(),
 		StorageIndices:       m.GetStorageIndices(),

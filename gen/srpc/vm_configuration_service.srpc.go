@@ -14,7 +14,8 @@ type BecomePrimaryVmOwnerRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func becomePrimaryVmOwnerRequestToProto(w BecomePrimaryVmOwnerRequest) (*v1.BecomePrimaryVmOwnerRequest, error) {
+// BecomePrimaryVmOwnerRequestToProto converts what came over the wire. Its errors name the field.
+func BecomePrimaryVmOwnerRequestToProto(w BecomePrimaryVmOwnerRequest) (*v1.BecomePrimaryVmOwnerRequest, error) {
 	var e wire.Errors
 	m := &v1.BecomePrimaryVmOwnerRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -22,7 +23,8 @@ func becomePrimaryVmOwnerRequestToProto(w BecomePrimaryVmOwnerRequest) (*v1.Beco
 	return m, e.Err()
 }
 
-func becomePrimaryVmOwnerRequestToWire(m *v1.BecomePrimaryVmOwnerRequest) (BecomePrimaryVmOwnerRequest, error) {
+// BecomePrimaryVmOwnerRequestToWire converts to what goes over the wire. Its errors name the field.
+func BecomePrimaryVmOwnerRequestToWire(m *v1.BecomePrimaryVmOwnerRequest) (BecomePrimaryVmOwnerRequest, error) {
 	var e wire.Errors
 	w := BecomePrimaryVmOwnerRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -36,19 +38,21 @@ type ChangeVmConsoleTypeRequest struct {
 	IpAddress   net.IP `json:",omitempty"`
 }
 
-func changeVmConsoleTypeRequestToProto(w ChangeVmConsoleTypeRequest) (*v1.ChangeVmConsoleTypeRequest, error) {
+// ChangeVmConsoleTypeRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmConsoleTypeRequestToProto(w ChangeVmConsoleTypeRequest) (*v1.ChangeVmConsoleTypeRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmConsoleTypeRequest{
-		ConsoleType: wire.One(&e, "ConsoleType", w.ConsoleType, consoleTypeToProto),
+		ConsoleType: wire.One(&e, "ConsoleType", w.ConsoleType, ConsoleTypeToProto),
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
 	}
 	return m, e.Err()
 }
 
-func changeVmConsoleTypeRequestToWire(m *v1.ChangeVmConsoleTypeRequest) (ChangeVmConsoleTypeRequest, error) {
+// ChangeVmConsoleTypeRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmConsoleTypeRequestToWire(m *v1.ChangeVmConsoleTypeRequest) (ChangeVmConsoleTypeRequest, error) {
 	var e wire.Errors
 	w := ChangeVmConsoleTypeRequest{
-		ConsoleType: wire.One(&e, "ConsoleType", m.GetConsoleType(), consoleTypeToWire),
+		ConsoleType: wire.One(&e, "ConsoleType", m.GetConsoleType(), ConsoleTypeToWire),
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
 	}
 	return w, e.Err()
@@ -60,7 +64,8 @@ type ChangeVmCpuPriorityRequest struct {
 	IpAddress   net.IP `json:",omitempty"`
 }
 
-func changeVmCpuPriorityRequestToProto(w ChangeVmCpuPriorityRequest) (*v1.ChangeVmCpuPriorityRequest, error) {
+// ChangeVmCpuPriorityRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmCpuPriorityRequestToProto(w ChangeVmCpuPriorityRequest) (*v1.ChangeVmCpuPriorityRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmCpuPriorityRequest{
 		CpuPriority: w.CpuPriority,
@@ -69,7 +74,8 @@ func changeVmCpuPriorityRequestToProto(w ChangeVmCpuPriorityRequest) (*v1.Change
 	return m, e.Err()
 }
 
-func changeVmCpuPriorityRequestToWire(m *v1.ChangeVmCpuPriorityRequest) (ChangeVmCpuPriorityRequest, error) {
+// ChangeVmCpuPriorityRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmCpuPriorityRequestToWire(m *v1.ChangeVmCpuPriorityRequest) (ChangeVmCpuPriorityRequest, error) {
 	var e wire.Errors
 	w := ChangeVmCpuPriorityRequest{
 		CpuPriority: m.GetCpuPriority(),
@@ -84,7 +90,8 @@ type ChangeVmDestroyProtectionRequest struct {
 	IpAddress         net.IP `json:",omitempty"`
 }
 
-func changeVmDestroyProtectionRequestToProto(w ChangeVmDestroyProtectionRequest) (*v1.ChangeVmDestroyProtectionRequest, error) {
+// ChangeVmDestroyProtectionRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmDestroyProtectionRequestToProto(w ChangeVmDestroyProtectionRequest) (*v1.ChangeVmDestroyProtectionRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmDestroyProtectionRequest{
 		DestroyProtection: w.DestroyProtection,
@@ -93,7 +100,8 @@ func changeVmDestroyProtectionRequestToProto(w ChangeVmDestroyProtectionRequest)
 	return m, e.Err()
 }
 
-func changeVmDestroyProtectionRequestToWire(m *v1.ChangeVmDestroyProtectionRequest) (ChangeVmDestroyProtectionRequest, error) {
+// ChangeVmDestroyProtectionRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmDestroyProtectionRequestToWire(m *v1.ChangeVmDestroyProtectionRequest) (ChangeVmDestroyProtectionRequest, error) {
 	var e wire.Errors
 	w := ChangeVmDestroyProtectionRequest{
 		DestroyProtection: m.GetDestroyProtection(),
@@ -108,7 +116,8 @@ type ChangeVmHostnameRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func changeVmHostnameRequestToProto(w ChangeVmHostnameRequest) (*v1.ChangeVmHostnameRequest, error) {
+// ChangeVmHostnameRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmHostnameRequestToProto(w ChangeVmHostnameRequest) (*v1.ChangeVmHostnameRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmHostnameRequest{
 		Hostname: w.Hostname,
@@ -117,7 +126,8 @@ func changeVmHostnameRequestToProto(w ChangeVmHostnameRequest) (*v1.ChangeVmHost
 	return m, e.Err()
 }
 
-func changeVmHostnameRequestToWire(m *v1.ChangeVmHostnameRequest) (ChangeVmHostnameRequest, error) {
+// ChangeVmHostnameRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmHostnameRequestToWire(m *v1.ChangeVmHostnameRequest) (ChangeVmHostnameRequest, error) {
 	var e wire.Errors
 	w := ChangeVmHostnameRequest{
 		Hostname:  m.GetHostname(),
@@ -132,19 +142,21 @@ type ChangeVmMachineTypeRequest struct {
 	IpAddress   net.IP `json:",omitempty"`
 }
 
-func changeVmMachineTypeRequestToProto(w ChangeVmMachineTypeRequest) (*v1.ChangeVmMachineTypeRequest, error) {
+// ChangeVmMachineTypeRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmMachineTypeRequestToProto(w ChangeVmMachineTypeRequest) (*v1.ChangeVmMachineTypeRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmMachineTypeRequest{
-		MachineType: wire.One(&e, "MachineType", w.MachineType, machineTypeToProto),
+		MachineType: wire.One(&e, "MachineType", w.MachineType, MachineTypeToProto),
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
 	}
 	return m, e.Err()
 }
 
-func changeVmMachineTypeRequestToWire(m *v1.ChangeVmMachineTypeRequest) (ChangeVmMachineTypeRequest, error) {
+// ChangeVmMachineTypeRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmMachineTypeRequestToWire(m *v1.ChangeVmMachineTypeRequest) (ChangeVmMachineTypeRequest, error) {
 	var e wire.Errors
 	w := ChangeVmMachineTypeRequest{
-		MachineType: wire.One(&e, "MachineType", m.GetMachineType(), machineTypeToWire),
+		MachineType: wire.One(&e, "MachineType", m.GetMachineType(), MachineTypeToWire),
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
 	}
 	return w, e.Err()
@@ -156,7 +168,8 @@ type ChangeVmNumNetworkQueuesRequest struct {
 	NumQueuesPerInterface []uint32 `json:",omitempty"`
 }
 
-func changeVmNumNetworkQueuesRequestToProto(w ChangeVmNumNetworkQueuesRequest) (*v1.ChangeVmNumNetworkQueuesRequest, error) {
+// ChangeVmNumNetworkQueuesRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmNumNetworkQueuesRequestToProto(w ChangeVmNumNetworkQueuesRequest) (*v1.ChangeVmNumNetworkQueuesRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmNumNetworkQueuesRequest{
 		Vm:                    wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -165,7 +178,8 @@ func changeVmNumNetworkQueuesRequestToProto(w ChangeVmNumNetworkQueuesRequest) (
 	return m, e.Err()
 }
 
-func changeVmNumNetworkQueuesRequestToWire(m *v1.ChangeVmNumNetworkQueuesRequest) (ChangeVmNumNetworkQueuesRequest, error) {
+// ChangeVmNumNetworkQueuesRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmNumNetworkQueuesRequestToWire(m *v1.ChangeVmNumNetworkQueuesRequest) (ChangeVmNumNetworkQueuesRequest, error) {
 	var e wire.Errors
 	w := ChangeVmNumNetworkQueuesRequest{
 		IpAddress:             wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -180,7 +194,8 @@ type ChangeVmOwnerGroupsRequest struct {
 	OwnerGroups []string `json:",omitempty"`
 }
 
-func changeVmOwnerGroupsRequestToProto(w ChangeVmOwnerGroupsRequest) (*v1.ChangeVmOwnerGroupsRequest, error) {
+// ChangeVmOwnerGroupsRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmOwnerGroupsRequestToProto(w ChangeVmOwnerGroupsRequest) (*v1.ChangeVmOwnerGroupsRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmOwnerGroupsRequest{
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -189,7 +204,8 @@ func changeVmOwnerGroupsRequestToProto(w ChangeVmOwnerGroupsRequest) (*v1.Change
 	return m, e.Err()
 }
 
-func changeVmOwnerGroupsRequestToWire(m *v1.ChangeVmOwnerGroupsRequest) (ChangeVmOwnerGroupsRequest, error) {
+// ChangeVmOwnerGroupsRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmOwnerGroupsRequestToWire(m *v1.ChangeVmOwnerGroupsRequest) (ChangeVmOwnerGroupsRequest, error) {
 	var e wire.Errors
 	w := ChangeVmOwnerGroupsRequest{
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -204,7 +220,8 @@ type ChangeVmOwnerUsersRequest struct {
 	OwnerUsers []string `json:",omitempty"`
 }
 
-func changeVmOwnerUsersRequestToProto(w ChangeVmOwnerUsersRequest) (*v1.ChangeVmOwnerUsersRequest, error) {
+// ChangeVmOwnerUsersRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmOwnerUsersRequestToProto(w ChangeVmOwnerUsersRequest) (*v1.ChangeVmOwnerUsersRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmOwnerUsersRequest{
 		Vm:         wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -213,7 +230,8 @@ func changeVmOwnerUsersRequestToProto(w ChangeVmOwnerUsersRequest) (*v1.ChangeVm
 	return m, e.Err()
 }
 
-func changeVmOwnerUsersRequestToWire(m *v1.ChangeVmOwnerUsersRequest) (ChangeVmOwnerUsersRequest, error) {
+// ChangeVmOwnerUsersRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmOwnerUsersRequestToWire(m *v1.ChangeVmOwnerUsersRequest) (ChangeVmOwnerUsersRequest, error) {
 	var e wire.Errors
 	w := ChangeVmOwnerUsersRequest{
 		IpAddress:  wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -230,7 +248,8 @@ type ChangeVmSizeRequest struct {
 	VirtualCPUs uint32
 }
 
-func changeVmSizeRequestToProto(w ChangeVmSizeRequest) (*v1.ChangeVmSizeRequest, error) {
+// ChangeVmSizeRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmSizeRequestToProto(w ChangeVmSizeRequest) (*v1.ChangeVmSizeRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmSizeRequest{
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -241,7 +260,8 @@ func changeVmSizeRequestToProto(w ChangeVmSizeRequest) (*v1.ChangeVmSizeRequest,
 	return m, e.Err()
 }
 
-func changeVmSizeRequestToWire(m *v1.ChangeVmSizeRequest) (ChangeVmSizeRequest, error) {
+// ChangeVmSizeRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmSizeRequestToWire(m *v1.ChangeVmSizeRequest) (ChangeVmSizeRequest, error) {
 	var e wire.Errors
 	w := ChangeVmSizeRequest{
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -258,7 +278,8 @@ type ChangeVmSubnetRequest struct {
 	SubnetId  string
 }
 
-func changeVmSubnetRequestToProto(w ChangeVmSubnetRequest) (*v1.ChangeVmSubnetRequest, error) {
+// ChangeVmSubnetRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmSubnetRequestToProto(w ChangeVmSubnetRequest) (*v1.ChangeVmSubnetRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmSubnetRequest{
 		Vm:       wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -267,7 +288,8 @@ func changeVmSubnetRequestToProto(w ChangeVmSubnetRequest) (*v1.ChangeVmSubnetRe
 	return m, e.Err()
 }
 
-func changeVmSubnetRequestToWire(m *v1.ChangeVmSubnetRequest) (ChangeVmSubnetRequest, error) {
+// ChangeVmSubnetRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmSubnetRequestToWire(m *v1.ChangeVmSubnetRequest) (ChangeVmSubnetRequest, error) {
 	var e wire.Errors
 	w := ChangeVmSubnetRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -289,7 +311,8 @@ func (m *ChangeVmSubnetResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmSubnetResponse) ErrorText() string { return m.Error }
 
-func changeVmSubnetResponseToProto(w ChangeVmSubnetResponse) (*v1.ChangeVmSubnetResponse, error) {
+// ChangeVmSubnetResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmSubnetResponseToProto(w ChangeVmSubnetResponse) (*v1.ChangeVmSubnetResponse, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmSubnetResponse{
 		NewIpAddress:    wire.One(&e, "NewIpAddress", w.NewIpAddress, wire.IPToProto),
@@ -298,7 +321,8 @@ func changeVmSubnetResponseToProto(w ChangeVmSubnetResponse) (*v1.ChangeVmSubnet
 	return m, e.Err()
 }
 
-func changeVmSubnetResponseToWire(m *v1.ChangeVmSubnetResponse) (ChangeVmSubnetResponse, error) {
+// ChangeVmSubnetResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmSubnetResponseToWire(m *v1.ChangeVmSubnetResponse) (ChangeVmSubnetResponse, error) {
 	var e wire.Errors
 	w := ChangeVmSubnetResponse{
 		NewIpAddress:    wire.One(&e, "NewIpAddress", m.GetNewIpAddress(), wire.IPToWire),
@@ -313,7 +337,8 @@ type ChangeVmTagsRequest struct {
 	Tags      map[string]string `json:",omitempty"`
 }
 
-func changeVmTagsRequestToProto(w ChangeVmTagsRequest) (*v1.ChangeVmTagsRequest, error) {
+// ChangeVmTagsRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmTagsRequestToProto(w ChangeVmTagsRequest) (*v1.ChangeVmTagsRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmTagsRequest{
 		Vm:   wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -322,7 +347,8 @@ func changeVmTagsRequestToProto(w ChangeVmTagsRequest) (*v1.ChangeVmTagsRequest,
 	return m, e.Err()
 }
 
-func changeVmTagsRequestToWire(m *v1.ChangeVmTagsRequest) (ChangeVmTagsRequest, error) {
+// ChangeVmTagsRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmTagsRequestToWire(m *v1.ChangeVmTagsRequest) (ChangeVmTagsRequest, error) {
 	var e wire.Errors
 	w := ChangeVmTagsRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -342,12 +368,14 @@ func (m *BecomePrimaryVmOwnerResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *BecomePrimaryVmOwnerResponse) ErrorText() string { return m.Error }
 
-func becomePrimaryVmOwnerResponseToProto(_ BecomePrimaryVmOwnerResponse) (*v1.BecomePrimaryVmOwnerResponse, error) {
+// BecomePrimaryVmOwnerResponseToProto converts what came over the wire. Its errors name the field.
+func BecomePrimaryVmOwnerResponseToProto(_ BecomePrimaryVmOwnerResponse) (*v1.BecomePrimaryVmOwnerResponse, error) {
 	m := &v1.BecomePrimaryVmOwnerResponse{}
 	return m, nil
 }
 
-func becomePrimaryVmOwnerResponseToWire(_ *v1.BecomePrimaryVmOwnerResponse) (BecomePrimaryVmOwnerResponse, error) {
+// BecomePrimaryVmOwnerResponseToWire converts to what goes over the wire. Its errors name the field.
+func BecomePrimaryVmOwnerResponseToWire(_ *v1.BecomePrimaryVmOwnerResponse) (BecomePrimaryVmOwnerResponse, error) {
 	w := BecomePrimaryVmOwnerResponse{}
 	return w, nil
 }
@@ -363,12 +391,14 @@ func (m *ChangeVmConsoleTypeResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmConsoleTypeResponse) ErrorText() string { return m.Error }
 
-func changeVmConsoleTypeResponseToProto(_ ChangeVmConsoleTypeResponse) (*v1.ChangeVmConsoleTypeResponse, error) {
+// ChangeVmConsoleTypeResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmConsoleTypeResponseToProto(_ ChangeVmConsoleTypeResponse) (*v1.ChangeVmConsoleTypeResponse, error) {
 	m := &v1.ChangeVmConsoleTypeResponse{}
 	return m, nil
 }
 
-func changeVmConsoleTypeResponseToWire(_ *v1.ChangeVmConsoleTypeResponse) (ChangeVmConsoleTypeResponse, error) {
+// ChangeVmConsoleTypeResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmConsoleTypeResponseToWire(_ *v1.ChangeVmConsoleTypeResponse) (ChangeVmConsoleTypeResponse, error) {
 	w := ChangeVmConsoleTypeResponse{}
 	return w, nil
 }
@@ -384,12 +414,14 @@ func (m *ChangeVmCpuPriorityResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmCpuPriorityResponse) ErrorText() string { return m.Error }
 
-func changeVmCpuPriorityResponseToProto(_ ChangeVmCpuPriorityResponse) (*v1.ChangeVmCpuPriorityResponse, error) {
+// ChangeVmCpuPriorityResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmCpuPriorityResponseToProto(_ ChangeVmCpuPriorityResponse) (*v1.ChangeVmCpuPriorityResponse, error) {
 	m := &v1.ChangeVmCpuPriorityResponse{}
 	return m, nil
 }
 
-func changeVmCpuPriorityResponseToWire(_ *v1.ChangeVmCpuPriorityResponse) (ChangeVmCpuPriorityResponse, error) {
+// ChangeVmCpuPriorityResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmCpuPriorityResponseToWire(_ *v1.ChangeVmCpuPriorityResponse) (ChangeVmCpuPriorityResponse, error) {
 	w := ChangeVmCpuPriorityResponse{}
 	return w, nil
 }
@@ -405,12 +437,14 @@ func (m *ChangeVmDestroyProtectionResponse) SetError(text string) { m.Error = te
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmDestroyProtectionResponse) ErrorText() string { return m.Error }
 
-func changeVmDestroyProtectionResponseToProto(_ ChangeVmDestroyProtectionResponse) (*v1.ChangeVmDestroyProtectionResponse, error) {
+// ChangeVmDestroyProtectionResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmDestroyProtectionResponseToProto(_ ChangeVmDestroyProtectionResponse) (*v1.ChangeVmDestroyProtectionResponse, error) {
 	m := &v1.ChangeVmDestroyProtectionResponse{}
 	return m, nil
 }
 
-func changeVmDestroyProtectionResponseToWire(_ *v1.ChangeVmDestroyProtectionResponse) (ChangeVmDestroyProtectionResponse, error) {
+// ChangeVmDestroyProtectionResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmDestroyProtectionResponseToWire(_ *v1.ChangeVmDestroyProtectionResponse) (ChangeVmDestroyProtectionResponse, error) {
 	w := ChangeVmDestroyProtectionResponse{}
 	return w, nil
 }
@@ -426,12 +460,14 @@ func (m *ChangeVmHostnameResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmHostnameResponse) ErrorText() string { return m.Error }
 
-func changeVmHostnameResponseToProto(_ ChangeVmHostnameResponse) (*v1.ChangeVmHostnameResponse, error) {
+// ChangeVmHostnameResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmHostnameResponseToProto(_ ChangeVmHostnameResponse) (*v1.ChangeVmHostnameResponse, error) {
 	m := &v1.ChangeVmHostnameResponse{}
 	return m, nil
 }
 
-func changeVmHostnameResponseToWire(_ *v1.ChangeVmHostnameResponse) (ChangeVmHostnameResponse, error) {
+// ChangeVmHostnameResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmHostnameResponseToWire(_ *v1.ChangeVmHostnameResponse) (ChangeVmHostnameResponse, error) {
 	w := ChangeVmHostnameResponse{}
 	return w, nil
 }
@@ -447,12 +483,14 @@ func (m *ChangeVmMachineTypeResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmMachineTypeResponse) ErrorText() string { return m.Error }
 
-func changeVmMachineTypeResponseToProto(_ ChangeVmMachineTypeResponse) (*v1.ChangeVmMachineTypeResponse, error) {
+// ChangeVmMachineTypeResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmMachineTypeResponseToProto(_ ChangeVmMachineTypeResponse) (*v1.ChangeVmMachineTypeResponse, error) {
 	m := &v1.ChangeVmMachineTypeResponse{}
 	return m, nil
 }
 
-func changeVmMachineTypeResponseToWire(_ *v1.ChangeVmMachineTypeResponse) (ChangeVmMachineTypeResponse, error) {
+// ChangeVmMachineTypeResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmMachineTypeResponseToWire(_ *v1.ChangeVmMachineTypeResponse) (ChangeVmMachineTypeResponse, error) {
 	w := ChangeVmMachineTypeResponse{}
 	return w, nil
 }
@@ -468,12 +506,14 @@ func (m *ChangeVmNumNetworkQueuesResponse) SetError(text string) { m.Error = tex
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmNumNetworkQueuesResponse) ErrorText() string { return m.Error }
 
-func changeVmNumNetworkQueuesResponseToProto(_ ChangeVmNumNetworkQueuesResponse) (*v1.ChangeVmNumNetworkQueuesResponse, error) {
+// ChangeVmNumNetworkQueuesResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmNumNetworkQueuesResponseToProto(_ ChangeVmNumNetworkQueuesResponse) (*v1.ChangeVmNumNetworkQueuesResponse, error) {
 	m := &v1.ChangeVmNumNetworkQueuesResponse{}
 	return m, nil
 }
 
-func changeVmNumNetworkQueuesResponseToWire(_ *v1.ChangeVmNumNetworkQueuesResponse) (ChangeVmNumNetworkQueuesResponse, error) {
+// ChangeVmNumNetworkQueuesResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmNumNetworkQueuesResponseToWire(_ *v1.ChangeVmNumNetworkQueuesResponse) (ChangeVmNumNetworkQueuesResponse, error) {
 	w := ChangeVmNumNetworkQueuesResponse{}
 	return w, nil
 }
@@ -489,12 +529,14 @@ func (m *ChangeVmOwnerGroupsResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmOwnerGroupsResponse) ErrorText() string { return m.Error }
 
-func changeVmOwnerGroupsResponseToProto(_ ChangeVmOwnerGroupsResponse) (*v1.ChangeVmOwnerGroupsResponse, error) {
+// ChangeVmOwnerGroupsResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmOwnerGroupsResponseToProto(_ ChangeVmOwnerGroupsResponse) (*v1.ChangeVmOwnerGroupsResponse, error) {
 	m := &v1.ChangeVmOwnerGroupsResponse{}
 	return m, nil
 }
 
-func changeVmOwnerGroupsResponseToWire(_ *v1.ChangeVmOwnerGroupsResponse) (ChangeVmOwnerGroupsResponse, error) {
+// ChangeVmOwnerGroupsResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmOwnerGroupsResponseToWire(_ *v1.ChangeVmOwnerGroupsResponse) (ChangeVmOwnerGroupsResponse, error) {
 	w := ChangeVmOwnerGroupsResponse{}
 	return w, nil
 }
@@ -510,12 +552,14 @@ func (m *ChangeVmOwnerUsersResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmOwnerUsersResponse) ErrorText() string { return m.Error }
 
-func changeVmOwnerUsersResponseToProto(_ ChangeVmOwnerUsersResponse) (*v1.ChangeVmOwnerUsersResponse, error) {
+// ChangeVmOwnerUsersResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmOwnerUsersResponseToProto(_ ChangeVmOwnerUsersResponse) (*v1.ChangeVmOwnerUsersResponse, error) {
 	m := &v1.ChangeVmOwnerUsersResponse{}
 	return m, nil
 }
 
-func changeVmOwnerUsersResponseToWire(_ *v1.ChangeVmOwnerUsersResponse) (ChangeVmOwnerUsersResponse, error) {
+// ChangeVmOwnerUsersResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmOwnerUsersResponseToWire(_ *v1.ChangeVmOwnerUsersResponse) (ChangeVmOwnerUsersResponse, error) {
 	w := ChangeVmOwnerUsersResponse{}
 	return w, nil
 }
@@ -531,12 +575,14 @@ func (m *ChangeVmSizeResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmSizeResponse) ErrorText() string { return m.Error }
 
-func changeVmSizeResponseToProto(_ ChangeVmSizeResponse) (*v1.ChangeVmSizeResponse, error) {
+// ChangeVmSizeResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmSizeResponseToProto(_ ChangeVmSizeResponse) (*v1.ChangeVmSizeResponse, error) {
 	m := &v1.ChangeVmSizeResponse{}
 	return m, nil
 }
 
-func changeVmSizeResponseToWire(_ *v1.ChangeVmSizeResponse) (ChangeVmSizeResponse, error) {
+// ChangeVmSizeResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmSizeResponseToWire(_ *v1.ChangeVmSizeResponse) (ChangeVmSizeResponse, error) {
 	w := ChangeVmSizeResponse{}
 	return w, nil
 }
@@ -552,12 +598,14 @@ func (m *ChangeVmTagsResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmTagsResponse) ErrorText() string { return m.Error }
 
-func changeVmTagsResponseToProto(_ ChangeVmTagsResponse) (*v1.ChangeVmTagsResponse, error) {
+// ChangeVmTagsResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmTagsResponseToProto(_ ChangeVmTagsResponse) (*v1.ChangeVmTagsResponse, error) {
 	m := &v1.ChangeVmTagsResponse{}
 	return m, nil
 }
 
-func changeVmTagsResponseToWire(_ *v1.ChangeVmTagsResponse) (ChangeVmTagsResponse, error) {
+// ChangeVmTagsResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmTagsResponseToWire(_ *v1.ChangeVmTagsResponse) (ChangeVmTagsResponse, error) {
 	w := ChangeVmTagsResponse{}
 	return w, nil
 }

@@ -10,12 +10,14 @@ import (
 	time "time"
 )
 
-func tagValuesToProto(w []string) (*v1.TagValues, error) {
+// TagValuesToProto converts what came over the wire. Its errors name the field.
+func TagValuesToProto(w []string) (*v1.TagValues, error) {
 	m := &v1.TagValues{Values: w}
 	return m, nil
 }
 
-func tagValuesToWire(m *v1.TagValues) ([]string, error) {
+// TagValuesToWire converts to what goes over the wire. Its errors name the field.
+func TagValuesToWire(m *v1.TagValues) ([]string, error) {
 	w := m.GetValues()
 	return w, nil
 }
@@ -25,7 +27,8 @@ type GetVmInfoRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func getVmInfoRequestToProto(w GetVmInfoRequest) (*v1.GetVmInfoRequest, error) {
+// GetVmInfoRequestToProto converts what came over the wire. Its errors name the field.
+func GetVmInfoRequestToProto(w GetVmInfoRequest) (*v1.GetVmInfoRequest, error) {
 	var e wire.Errors
 	m := &v1.GetVmInfoRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -33,7 +36,8 @@ func getVmInfoRequestToProto(w GetVmInfoRequest) (*v1.GetVmInfoRequest, error) {
 	return m, e.Err()
 }
 
-func getVmInfoRequestToWire(m *v1.GetVmInfoRequest) (GetVmInfoRequest, error) {
+// GetVmInfoRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetVmInfoRequestToWire(m *v1.GetVmInfoRequest) (GetVmInfoRequest, error) {
 	var e wire.Errors
 	w := GetVmInfoRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -53,18 +57,20 @@ func (m *GetVmInfoResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *GetVmInfoResponse) ErrorText() string { return m.Error }
 
-func getVmInfoResponseToProto(w GetVmInfoResponse) (*v1.GetVmInfoResponse, error) {
+// GetVmInfoResponseToProto converts what came over the wire. Its errors name the field.
+func GetVmInfoResponseToProto(w GetVmInfoResponse) (*v1.GetVmInfoResponse, error) {
 	var e wire.Errors
 	m := &v1.GetVmInfoResponse{
-		VmInfo: wire.Message(&e, "VmInfo", w.VmInfo, vmInfoToProto),
+		VmInfo: wire.Message(&e, "VmInfo", w.VmInfo, VmInfoToProto),
 	}
 	return m, e.Err()
 }
 
-func getVmInfoResponseToWire(m *v1.GetVmInfoResponse) (GetVmInfoResponse, error) {
+// GetVmInfoResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetVmInfoResponseToWire(m *v1.GetVmInfoResponse) (GetVmInfoResponse, error) {
 	var e wire.Errors
 	w := GetVmInfoResponse{
-		VmInfo: wire.One(&e, "VmInfo", m.GetVmInfo(), vmInfoToWire),
+		VmInfo: wire.One(&e, "VmInfo", m.GetVmInfo(), VmInfoToWire),
 	}
 	return w, e.Err()
 }
@@ -77,24 +83,26 @@ type GetVmInfosRequest struct {
 	VmTagsToMatch   map[string][]string `json:",omitempty"`
 }
 
-func getVmInfosRequestToProto(w GetVmInfosRequest) (*v1.GetVmInfosRequest, error) {
+// GetVmInfosRequestToProto converts what came over the wire. Its errors name the field.
+func GetVmInfosRequestToProto(w GetVmInfosRequest) (*v1.GetVmInfosRequest, error) {
 	var e wire.Errors
 	m := &v1.GetVmInfosRequest{
 		IgnoreStateMask: w.IgnoreStateMask,
 		OwnerGroups:     w.OwnerGroups,
 		OwnerUsers:      w.OwnerUsers,
-		VmTagsToMatch:   wire.Map(&e, "VmTagsToMatch", w.VmTagsToMatch, tagValuesToProto),
+		VmTagsToMatch:   wire.Map(&e, "VmTagsToMatch", w.VmTagsToMatch, TagValuesToProto),
 	}
 	return m, e.Err()
 }
 
-func getVmInfosRequestToWire(m *v1.GetVmInfosRequest) (GetVmInfosRequest, error) {
+// GetVmInfosRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetVmInfosRequestToWire(m *v1.GetVmInfosRequest) (GetVmInfosRequest, error) {
 	var e wire.Errors
 	w := GetVmInfosRequest{
 		IgnoreStateMask: m.GetIgnoreStateMask(),
 		OwnerGroups:     m.GetOwnerGroups(),
 		OwnerUsers:      m.GetOwnerUsers(),
-		VmTagsToMatch:   wire.Map(&e, "VmTagsToMatch", m.GetVmTagsToMatch(), tagValuesToWire),
+		VmTagsToMatch:   wire.Map(&e, "VmTagsToMatch", m.GetVmTagsToMatch(), TagValuesToWire),
 	}
 	return w, e.Err()
 }
@@ -111,18 +119,20 @@ func (m *GetVmInfosResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *GetVmInfosResponse) ErrorText() string { return m.Error }
 
-func getVmInfosResponseToProto(w GetVmInfosResponse) (*v1.GetVmInfosResponse, error) {
+// GetVmInfosResponseToProto converts what came over the wire. Its errors name the field.
+func GetVmInfosResponseToProto(w GetVmInfosResponse) (*v1.GetVmInfosResponse, error) {
 	var e wire.Errors
 	m := &v1.GetVmInfosResponse{
-		VmInfos: wire.List(&e, "VmInfos", w.VmInfos, vmInfoToProto),
+		VmInfos: wire.List(&e, "VmInfos", w.VmInfos, VmInfoToProto),
 	}
 	return m, e.Err()
 }
 
-func getVmInfosResponseToWire(m *v1.GetVmInfosResponse) (GetVmInfosResponse, error) {
+// GetVmInfosResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetVmInfosResponseToWire(m *v1.GetVmInfosResponse) (GetVmInfosResponse, error) {
 	var e wire.Errors
 	w := GetVmInfosResponse{
-		VmInfos: wire.List(&e, "VmInfos", m.GetVmInfos(), vmInfoToWire),
+		VmInfos: wire.List(&e, "VmInfos", m.GetVmInfos(), VmInfoToWire),
 	}
 	return w, e.Err()
 }
@@ -136,26 +146,28 @@ type ListVMsRequest struct {
 	VmTagsToMatch   map[string][]string `json:",omitempty"`
 }
 
-func listVMsRequestToProto(w ListVMsRequest) (*v1.ListVMsRequest, error) {
+// ListVMsRequestToProto converts what came over the wire. Its errors name the field.
+func ListVMsRequestToProto(w ListVMsRequest) (*v1.ListVMsRequest, error) {
 	var e wire.Errors
 	m := &v1.ListVMsRequest{
 		IgnoreStateMask: w.IgnoreStateMask,
 		OwnerGroups:     w.OwnerGroups,
 		OwnerUsers:      w.OwnerUsers,
 		Sort:            w.Sort,
-		VmTagsToMatch:   wire.Map(&e, "VmTagsToMatch", w.VmTagsToMatch, tagValuesToProto),
+		VmTagsToMatch:   wire.Map(&e, "VmTagsToMatch", w.VmTagsToMatch, TagValuesToProto),
 	}
 	return m, e.Err()
 }
 
-func listVMsRequestToWire(m *v1.ListVMsRequest) (ListVMsRequest, error) {
+// ListVMsRequestToWire converts to what goes over the wire. Its errors name the field.
+func ListVMsRequestToWire(m *v1.ListVMsRequest) (ListVMsRequest, error) {
 	var e wire.Errors
 	w := ListVMsRequest{
 		IgnoreStateMask: m.GetIgnoreStateMask(),
 		OwnerGroups:     m.GetOwnerGroups(),
 		OwnerUsers:      m.GetOwnerUsers(),
 		Sort:            m.GetSort(),
-		VmTagsToMatch:   wire.Map(&e, "VmTagsToMatch", m.GetVmTagsToMatch(), tagValuesToWire),
+		VmTagsToMatch:   wire.Map(&e, "VmTagsToMatch", m.GetVmTagsToMatch(), TagValuesToWire),
 	}
 	return w, e.Err()
 }
@@ -165,7 +177,8 @@ type ListVMsResponse struct {
 	IpAddresses []net.IP `json:",omitempty"`
 }
 
-func listVMsResponseToProto(w ListVMsResponse) (*v1.ListVMsResponse, error) {
+// ListVMsResponseToProto converts what came over the wire. Its errors name the field.
+func ListVMsResponseToProto(w ListVMsResponse) (*v1.ListVMsResponse, error) {
 	var e wire.Errors
 	m := &v1.ListVMsResponse{
 		IpAddresses: wire.List(&e, "IpAddresses", w.IpAddresses, wire.IPToProto),
@@ -173,7 +186,8 @@ func listVMsResponseToProto(w ListVMsResponse) (*v1.ListVMsResponse, error) {
 	return m, e.Err()
 }
 
-func listVMsResponseToWire(m *v1.ListVMsResponse) (ListVMsResponse, error) {
+// ListVMsResponseToWire converts to what goes over the wire. Its errors name the field.
+func ListVMsResponseToWire(m *v1.ListVMsResponse) (ListVMsResponse, error) {
 	var e wire.Errors
 	w := ListVMsResponse{
 		IpAddresses: wire.List(&e, "IpAddresses", m.GetIpAddresses(), wire.IPToWire),
@@ -186,7 +200,8 @@ type GetVmCreateRequestRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func getVmCreateRequestRequestToProto(w GetVmCreateRequestRequest) (*v1.GetVmCreateRequestRequest, error) {
+// GetVmCreateRequestRequestToProto converts what came over the wire. Its errors name the field.
+func GetVmCreateRequestRequestToProto(w GetVmCreateRequestRequest) (*v1.GetVmCreateRequestRequest, error) {
 	var e wire.Errors
 	m := &v1.GetVmCreateRequestRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -194,7 +209,8 @@ func getVmCreateRequestRequestToProto(w GetVmCreateRequestRequest) (*v1.GetVmCre
 	return m, e.Err()
 }
 
-func getVmCreateRequestRequestToWire(m *v1.GetVmCreateRequestRequest) (GetVmCreateRequestRequest, error) {
+// GetVmCreateRequestRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetVmCreateRequestRequestToWire(m *v1.GetVmCreateRequestRequest) (GetVmCreateRequestRequest, error) {
 	var e wire.Errors
 	w := GetVmCreateRequestRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -214,18 +230,20 @@ func (m *GetVmCreateRequestResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *GetVmCreateRequestResponse) ErrorText() string { return m.Error }
 
-func getVmCreateRequestResponseToProto(w GetVmCreateRequestResponse) (*v1.GetVmCreateRequestResponse, error) {
+// GetVmCreateRequestResponseToProto converts what came over the wire. Its errors name the field.
+func GetVmCreateRequestResponseToProto(w GetVmCreateRequestResponse) (*v1.GetVmCreateRequestResponse, error) {
 	var e wire.Errors
 	m := &v1.GetVmCreateRequestResponse{
-		CreateVmRequest: wire.Message(&e, "CreateVmRequest", w.CreateVmRequest, createVmSpecToProto),
+		CreateVmRequest: wire.Message(&e, "CreateVmRequest", w.CreateVmRequest, CreateVmSpecToProto),
 	}
 	return m, e.Err()
 }
 
-func getVmCreateRequestResponseToWire(m *v1.GetVmCreateRequestResponse) (GetVmCreateRequestResponse, error) {
+// GetVmCreateRequestResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetVmCreateRequestResponseToWire(m *v1.GetVmCreateRequestResponse) (GetVmCreateRequestResponse, error) {
 	var e wire.Errors
 	w := GetVmCreateRequestResponse{
-		CreateVmRequest: wire.One(&e, "CreateVmRequest", m.GetCreateVmRequest(), createVmSpecToWire),
+		CreateVmRequest: wire.One(&e, "CreateVmRequest", m.GetCreateVmRequest(), CreateVmSpecToWire),
 	}
 	return w, e.Err()
 }
@@ -236,7 +254,8 @@ type DestroyVmRequest struct {
 	AccessToken []byte `json:",omitempty"`
 }
 
-func destroyVmRequestToProto(w DestroyVmRequest) (*v1.DestroyVmRequest, error) {
+// DestroyVmRequestToProto converts what came over the wire. Its errors name the field.
+func DestroyVmRequestToProto(w DestroyVmRequest) (*v1.DestroyVmRequest, error) {
 	var e wire.Errors
 	m := &v1.DestroyVmRequest{
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -245,7 +264,8 @@ func destroyVmRequestToProto(w DestroyVmRequest) (*v1.DestroyVmRequest, error) {
 	return m, e.Err()
 }
 
-func destroyVmRequestToWire(m *v1.DestroyVmRequest) (DestroyVmRequest, error) {
+// DestroyVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func DestroyVmRequestToWire(m *v1.DestroyVmRequest) (DestroyVmRequest, error) {
 	var e wire.Errors
 	w := DestroyVmRequest{
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -261,7 +281,8 @@ type StartVmRequest struct {
 	DhcpTimeout time.Duration
 }
 
-func startVmRequestToProto(w StartVmRequest) (*v1.StartVmRequest, error) {
+// StartVmRequestToProto converts what came over the wire. Its errors name the field.
+func StartVmRequestToProto(w StartVmRequest) (*v1.StartVmRequest, error) {
 	var e wire.Errors
 	m := &v1.StartVmRequest{
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -271,7 +292,8 @@ func startVmRequestToProto(w StartVmRequest) (*v1.StartVmRequest, error) {
 	return m, e.Err()
 }
 
-func startVmRequestToWire(m *v1.StartVmRequest) (StartVmRequest, error) {
+// StartVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func StartVmRequestToWire(m *v1.StartVmRequest) (StartVmRequest, error) {
 	var e wire.Errors
 	w := StartVmRequest{
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -293,14 +315,16 @@ func (m *StartVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *StartVmResponse) ErrorText() string { return m.Error }
 
-func startVmResponseToProto(w StartVmResponse) (*v1.StartVmResponse, error) {
+// StartVmResponseToProto converts what came over the wire. Its errors name the field.
+func StartVmResponseToProto(w StartVmResponse) (*v1.StartVmResponse, error) {
 	m := &v1.StartVmResponse{
 		DhcpTimedOut: w.DhcpTimedOut,
 	}
 	return m, nil
 }
 
-func startVmResponseToWire(m *v1.StartVmResponse) (StartVmResponse, error) {
+// StartVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func StartVmResponseToWire(m *v1.StartVmResponse) (StartVmResponse, error) {
 	w := StartVmResponse{
 		DhcpTimedOut: m.GetDhcpTimedOut(),
 	}
@@ -313,7 +337,8 @@ type StopVmRequest struct {
 	AccessToken []byte `json:",omitempty"`
 }
 
-func stopVmRequestToProto(w StopVmRequest) (*v1.StopVmRequest, error) {
+// StopVmRequestToProto converts what came over the wire. Its errors name the field.
+func StopVmRequestToProto(w StopVmRequest) (*v1.StopVmRequest, error) {
 	var e wire.Errors
 	m := &v1.StopVmRequest{
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -322,7 +347,8 @@ func stopVmRequestToProto(w StopVmRequest) (*v1.StopVmRequest, error) {
 	return m, e.Err()
 }
 
-func stopVmRequestToWire(m *v1.StopVmRequest) (StopVmRequest, error) {
+// StopVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func StopVmRequestToWire(m *v1.StopVmRequest) (StopVmRequest, error) {
 	var e wire.Errors
 	w := StopVmRequest{
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -337,7 +363,8 @@ type RebootVmRequest struct {
 	DhcpTimeout time.Duration
 }
 
-func rebootVmRequestToProto(w RebootVmRequest) (*v1.RebootVmRequest, error) {
+// RebootVmRequestToProto converts what came over the wire. Its errors name the field.
+func RebootVmRequestToProto(w RebootVmRequest) (*v1.RebootVmRequest, error) {
 	var e wire.Errors
 	m := &v1.RebootVmRequest{
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -346,7 +373,8 @@ func rebootVmRequestToProto(w RebootVmRequest) (*v1.RebootVmRequest, error) {
 	return m, e.Err()
 }
 
-func rebootVmRequestToWire(m *v1.RebootVmRequest) (RebootVmRequest, error) {
+// RebootVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func RebootVmRequestToWire(m *v1.RebootVmRequest) (RebootVmRequest, error) {
 	var e wire.Errors
 	w := RebootVmRequest{
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -367,14 +395,16 @@ func (m *RebootVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *RebootVmResponse) ErrorText() string { return m.Error }
 
-func rebootVmResponseToProto(w RebootVmResponse) (*v1.RebootVmResponse, error) {
+// RebootVmResponseToProto converts what came over the wire. Its errors name the field.
+func RebootVmResponseToProto(w RebootVmResponse) (*v1.RebootVmResponse, error) {
 	m := &v1.RebootVmResponse{
 		DhcpTimedOut: w.DhcpTimedOut,
 	}
 	return m, nil
 }
 
-func rebootVmResponseToWire(m *v1.RebootVmResponse) (RebootVmResponse, error) {
+// RebootVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func RebootVmResponseToWire(m *v1.RebootVmResponse) (RebootVmResponse, error) {
 	w := RebootVmResponse{
 		DhcpTimedOut: m.GetDhcpTimedOut(),
 	}
@@ -386,7 +416,8 @@ type AcknowledgeVmRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func acknowledgeVmRequestToProto(w AcknowledgeVmRequest) (*v1.AcknowledgeVmRequest, error) {
+// AcknowledgeVmRequestToProto converts what came over the wire. Its errors name the field.
+func AcknowledgeVmRequestToProto(w AcknowledgeVmRequest) (*v1.AcknowledgeVmRequest, error) {
 	var e wire.Errors
 	m := &v1.AcknowledgeVmRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -394,7 +425,8 @@ func acknowledgeVmRequestToProto(w AcknowledgeVmRequest) (*v1.AcknowledgeVmReque
 	return m, e.Err()
 }
 
-func acknowledgeVmRequestToWire(m *v1.AcknowledgeVmRequest) (AcknowledgeVmRequest, error) {
+// AcknowledgeVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func AcknowledgeVmRequestToWire(m *v1.AcknowledgeVmRequest) (AcknowledgeVmRequest, error) {
 	var e wire.Errors
 	w := AcknowledgeVmRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -413,12 +445,14 @@ func (m *DestroyVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *DestroyVmResponse) ErrorText() string { return m.Error }
 
-func destroyVmResponseToProto(_ DestroyVmResponse) (*v1.DestroyVmResponse, error) {
+// DestroyVmResponseToProto converts what came over the wire. Its errors name the field.
+func DestroyVmResponseToProto(_ DestroyVmResponse) (*v1.DestroyVmResponse, error) {
 	m := &v1.DestroyVmResponse{}
 	return m, nil
 }
 
-func destroyVmResponseToWire(_ *v1.DestroyVmResponse) (DestroyVmResponse, error) {
+// DestroyVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func DestroyVmResponseToWire(_ *v1.DestroyVmResponse) (DestroyVmResponse, error) {
 	w := DestroyVmResponse{}
 	return w, nil
 }
@@ -434,12 +468,14 @@ func (m *StopVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *StopVmResponse) ErrorText() string { return m.Error }
 
-func stopVmResponseToProto(_ StopVmResponse) (*v1.StopVmResponse, error) {
+// StopVmResponseToProto converts what came over the wire. Its errors name the field.
+func StopVmResponseToProto(_ StopVmResponse) (*v1.StopVmResponse, error) {
 	m := &v1.StopVmResponse{}
 	return m, nil
 }
 
-func stopVmResponseToWire(_ *v1.StopVmResponse) (StopVmResponse, error) {
+// StopVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func StopVmResponseToWire(_ *v1.StopVmResponse) (StopVmResponse, error) {
 	w := StopVmResponse{}
 	return w, nil
 }
@@ -455,12 +491,14 @@ func (m *AcknowledgeVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *AcknowledgeVmResponse) ErrorText() string { return m.Error }
 
-func acknowledgeVmResponseToProto(_ AcknowledgeVmResponse) (*v1.AcknowledgeVmResponse, error) {
+// AcknowledgeVmResponseToProto converts what came over the wire. Its errors name the field.
+func AcknowledgeVmResponseToProto(_ AcknowledgeVmResponse) (*v1.AcknowledgeVmResponse, error) {
 	m := &v1.AcknowledgeVmResponse{}
 	return m, nil
 }
 
-func acknowledgeVmResponseToWire(_ *v1.AcknowledgeVmResponse) (AcknowledgeVmResponse, error) {
+// AcknowledgeVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func AcknowledgeVmResponseToWire(_ *v1.AcknowledgeVmResponse) (AcknowledgeVmResponse, error) {
 	w := AcknowledgeVmResponse{}
 	return w, nil
 }

@@ -16,7 +16,8 @@ type PrepareVmForMigrationRequest struct {
 	IpAddress   net.IP `json:",omitempty"`
 }
 
-func prepareVmForMigrationRequestToProto(w PrepareVmForMigrationRequest) (*v1.PrepareVmForMigrationRequest, error) {
+// PrepareVmForMigrationRequestToProto converts what came over the wire. Its errors name the field.
+func PrepareVmForMigrationRequestToProto(w PrepareVmForMigrationRequest) (*v1.PrepareVmForMigrationRequest, error) {
 	var e wire.Errors
 	m := &v1.PrepareVmForMigrationRequest{
 		AccessToken: w.AccessToken,
@@ -26,7 +27,8 @@ func prepareVmForMigrationRequestToProto(w PrepareVmForMigrationRequest) (*v1.Pr
 	return m, e.Err()
 }
 
-func prepareVmForMigrationRequestToWire(m *v1.PrepareVmForMigrationRequest) (PrepareVmForMigrationRequest, error) {
+// PrepareVmForMigrationRequestToWire converts to what goes over the wire. Its errors name the field.
+func PrepareVmForMigrationRequestToWire(m *v1.PrepareVmForMigrationRequest) (PrepareVmForMigrationRequest, error) {
 	var e wire.Errors
 	w := PrepareVmForMigrationRequest{
 		AccessToken: m.GetAccessToken(),
@@ -44,23 +46,25 @@ type ImportLocalVmRequest struct {
 	VolumeFilenames []string `json:",omitempty"`
 }
 
-func importLocalVmRequestToProto(w ImportLocalVmRequest) (*v1.ImportLocalVmRequest, error) {
+// ImportLocalVmRequestToProto converts what came over the wire. Its errors name the field.
+func ImportLocalVmRequestToProto(w ImportLocalVmRequest) (*v1.ImportLocalVmRequest, error) {
 	var e wire.Errors
 	m := &v1.ImportLocalVmRequest{
 		SkipMemoryCheck:    w.SkipMemoryCheck,
 		VerificationCookie: w.VerificationCookie,
-		VmInfo:             wire.Message(&e, "VmInfo", w.VmInfo, vmInfoToProto),
+		VmInfo:             wire.Message(&e, "VmInfo", w.VmInfo, VmInfoToProto),
 		VolumeFilenames:    w.VolumeFilenames,
 	}
 	return m, e.Err()
 }
 
-func importLocalVmRequestToWire(m *v1.ImportLocalVmRequest) (ImportLocalVmRequest, error) {
+// ImportLocalVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func ImportLocalVmRequestToWire(m *v1.ImportLocalVmRequest) (ImportLocalVmRequest, error) {
 	var e wire.Errors
 	w := ImportLocalVmRequest{
 		SkipMemoryCheck:    m.GetSkipMemoryCheck(),
 		VerificationCookie: m.GetVerificationCookie(),
-		VmInfo:             wire.One(&e, "VmInfo", m.GetVmInfo(), vmInfoToWire),
+		VmInfo:             wire.One(&e, "VmInfo", m.GetVmInfo(), VmInfoToWire),
 		VolumeFilenames:    m.GetVolumeFilenames(),
 	}
 	return w, e.Err()
@@ -71,7 +75,8 @@ type CommitImportedVmRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func commitImportedVmRequestToProto(w CommitImportedVmRequest) (*v1.CommitImportedVmRequest, error) {
+// CommitImportedVmRequestToProto converts what came over the wire. Its errors name the field.
+func CommitImportedVmRequestToProto(w CommitImportedVmRequest) (*v1.CommitImportedVmRequest, error) {
 	var e wire.Errors
 	m := &v1.CommitImportedVmRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -79,7 +84,8 @@ func commitImportedVmRequestToProto(w CommitImportedVmRequest) (*v1.CommitImport
 	return m, e.Err()
 }
 
-func commitImportedVmRequestToWire(m *v1.CommitImportedVmRequest) (CommitImportedVmRequest, error) {
+// CommitImportedVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func CommitImportedVmRequestToWire(m *v1.CommitImportedVmRequest) (CommitImportedVmRequest, error) {
 	var e wire.Errors
 	w := CommitImportedVmRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -93,7 +99,8 @@ type ExportLocalVmRequest struct {
 	VerificationCookie []byte `json:",omitempty"`
 }
 
-func exportLocalVmRequestToProto(w ExportLocalVmRequest) (*v1.ExportLocalVmRequest, error) {
+// ExportLocalVmRequestToProto converts what came over the wire. Its errors name the field.
+func ExportLocalVmRequestToProto(w ExportLocalVmRequest) (*v1.ExportLocalVmRequest, error) {
 	var e wire.Errors
 	m := &v1.ExportLocalVmRequest{
 		Vm:                 wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -102,7 +109,8 @@ func exportLocalVmRequestToProto(w ExportLocalVmRequest) (*v1.ExportLocalVmReque
 	return m, e.Err()
 }
 
-func exportLocalVmRequestToWire(m *v1.ExportLocalVmRequest) (ExportLocalVmRequest, error) {
+// ExportLocalVmRequestToWire converts to what goes over the wire. Its errors name the field.
+func ExportLocalVmRequestToWire(m *v1.ExportLocalVmRequest) (ExportLocalVmRequest, error) {
 	var e wire.Errors
 	w := ExportLocalVmRequest{
 		IpAddress:          wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -123,18 +131,20 @@ func (m *ExportLocalVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ExportLocalVmResponse) ErrorText() string { return m.Error }
 
-func exportLocalVmResponseToProto(w ExportLocalVmResponse) (*v1.ExportLocalVmResponse, error) {
+// ExportLocalVmResponseToProto converts what came over the wire. Its errors name the field.
+func ExportLocalVmResponseToProto(w ExportLocalVmResponse) (*v1.ExportLocalVmResponse, error) {
 	var e wire.Errors
 	m := &v1.ExportLocalVmResponse{
-		VmInfo: wire.Message(&e, "VmInfo", w.VmInfo, exportLocalVmInfoToProto),
+		VmInfo: wire.Message(&e, "VmInfo", w.VmInfo, ExportLocalVmInfoToProto),
 	}
 	return m, e.Err()
 }
 
-func exportLocalVmResponseToWire(m *v1.ExportLocalVmResponse) (ExportLocalVmResponse, error) {
+// ExportLocalVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func ExportLocalVmResponseToWire(m *v1.ExportLocalVmResponse) (ExportLocalVmResponse, error) {
 	var e wire.Errors
 	w := ExportLocalVmResponse{
-		VmInfo: wire.One(&e, "VmInfo", m.GetVmInfo(), exportLocalVmInfoToWire),
+		VmInfo: wire.One(&e, "VmInfo", m.GetVmInfo(), ExportLocalVmInfoToWire),
 	}
 	return w, e.Err()
 }
@@ -145,20 +155,22 @@ type ExportLocalVmInfo struct {
 	LocalVmInfo
 }
 
-func exportLocalVmInfoToProto(w ExportLocalVmInfo) (*v1.ExportLocalVmInfo, error) {
+// ExportLocalVmInfoToProto converts what came over the wire. Its errors name the field.
+func ExportLocalVmInfoToProto(w ExportLocalVmInfo) (*v1.ExportLocalVmInfo, error) {
 	var e wire.Errors
 	m := &v1.ExportLocalVmInfo{
 		Bridges:     w.Bridges,
-		LocalVmInfo: wire.Message(&e, "LocalVmInfo", w.LocalVmInfo, localVmInfoToProto),
+		LocalVmInfo: wire.Message(&e, "LocalVmInfo", w.LocalVmInfo, LocalVmInfoToProto),
 	}
 	return m, e.Err()
 }
 
-func exportLocalVmInfoToWire(m *v1.ExportLocalVmInfo) (ExportLocalVmInfo, error) {
+// ExportLocalVmInfoToWire converts to what goes over the wire. Its errors name the field.
+func ExportLocalVmInfoToWire(m *v1.ExportLocalVmInfo) (ExportLocalVmInfo, error) {
 	var e wire.Errors
 	w := ExportLocalVmInfo{
 		Bridges:     m.GetBridges(),
-		LocalVmInfo: wire.One(&e, "LocalVmInfo", m.GetLocalVmInfo(), localVmInfoToWire),
+		LocalVmInfo: wire.One(&e, "LocalVmInfo", m.GetLocalVmInfo(), LocalVmInfoToWire),
 	}
 	return w, e.Err()
 }
@@ -169,20 +181,22 @@ type LocalVmInfo struct {
 	VolumeLocations []LocalVolume `json:",omitempty"`
 }
 
-func localVmInfoToProto(w LocalVmInfo) (*v1.LocalVmInfo, error) {
+// LocalVmInfoToProto converts what came over the wire. Its errors name the field.
+func LocalVmInfoToProto(w LocalVmInfo) (*v1.LocalVmInfo, error) {
 	var e wire.Errors
 	m := &v1.LocalVmInfo{
-		VmInfo:          wire.Message(&e, "VmInfo", w.VmInfo, vmInfoToProto),
-		VolumeLocations: wire.List(&e, "VolumeLocations", w.VolumeLocations, localVolumeToProto),
+		VmInfo:          wire.Message(&e, "VmInfo", w.VmInfo, VmInfoToProto),
+		VolumeLocations: wire.List(&e, "VolumeLocations", w.VolumeLocations, LocalVolumeToProto),
 	}
 	return m, e.Err()
 }
 
-func localVmInfoToWire(m *v1.LocalVmInfo) (LocalVmInfo, error) {
+// LocalVmInfoToWire converts to what goes over the wire. Its errors name the field.
+func LocalVmInfoToWire(m *v1.LocalVmInfo) (LocalVmInfo, error) {
 	var e wire.Errors
 	w := LocalVmInfo{
-		VmInfo:          wire.One(&e, "VmInfo", m.GetVmInfo(), vmInfoToWire),
-		VolumeLocations: wire.List(&e, "VolumeLocations", m.GetVolumeLocations(), localVolumeToWire),
+		VmInfo:          wire.One(&e, "VmInfo", m.GetVmInfo(), VmInfoToWire),
+		VolumeLocations: wire.List(&e, "VolumeLocations", m.GetVolumeLocations(), LocalVolumeToWire),
 	}
 	return w, e.Err()
 }
@@ -193,7 +207,8 @@ type LocalVolume struct {
 	Filename           string
 }
 
-func localVolumeToProto(w LocalVolume) (*v1.LocalVolume, error) {
+// LocalVolumeToProto converts what came over the wire. Its errors name the field.
+func LocalVolumeToProto(w LocalVolume) (*v1.LocalVolume, error) {
 	m := &v1.LocalVolume{
 		DirectoryToCleanup: w.DirectoryToCleanup,
 		Filename:           w.Filename,
@@ -201,7 +216,8 @@ func localVolumeToProto(w LocalVolume) (*v1.LocalVolume, error) {
 	return m, nil
 }
 
-func localVolumeToWire(m *v1.LocalVolume) (LocalVolume, error) {
+// LocalVolumeToWire converts to what goes over the wire. Its errors name the field.
+func LocalVolumeToWire(m *v1.LocalVolume) (LocalVolume, error) {
 	w := LocalVolume{
 		DirectoryToCleanup: m.GetDirectoryToCleanup(),
 		Filename:           m.GetFilename(),
@@ -220,12 +236,14 @@ func (m *PrepareVmForMigrationResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *PrepareVmForMigrationResponse) ErrorText() string { return m.Error }
 
-func prepareVmForMigrationResponseToProto(_ PrepareVmForMigrationResponse) (*v1.PrepareVmForMigrationResponse, error) {
+// PrepareVmForMigrationResponseToProto converts what came over the wire. Its errors name the field.
+func PrepareVmForMigrationResponseToProto(_ PrepareVmForMigrationResponse) (*v1.PrepareVmForMigrationResponse, error) {
 	m := &v1.PrepareVmForMigrationResponse{}
 	return m, nil
 }
 
-func prepareVmForMigrationResponseToWire(_ *v1.PrepareVmForMigrationResponse) (PrepareVmForMigrationResponse, error) {
+// PrepareVmForMigrationResponseToWire converts to what goes over the wire. Its errors name the field.
+func PrepareVmForMigrationResponseToWire(_ *v1.PrepareVmForMigrationResponse) (PrepareVmForMigrationResponse, error) {
 	w := PrepareVmForMigrationResponse{}
 	return w, nil
 }
@@ -241,12 +259,14 @@ func (m *ImportLocalVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ImportLocalVmResponse) ErrorText() string { return m.Error }
 
-func importLocalVmResponseToProto(_ ImportLocalVmResponse) (*v1.ImportLocalVmResponse, error) {
+// ImportLocalVmResponseToProto converts what came over the wire. Its errors name the field.
+func ImportLocalVmResponseToProto(_ ImportLocalVmResponse) (*v1.ImportLocalVmResponse, error) {
 	m := &v1.ImportLocalVmResponse{}
 	return m, nil
 }
 
-func importLocalVmResponseToWire(_ *v1.ImportLocalVmResponse) (ImportLocalVmResponse, error) {
+// ImportLocalVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func ImportLocalVmResponseToWire(_ *v1.ImportLocalVmResponse) (ImportLocalVmResponse, error) {
 	w := ImportLocalVmResponse{}
 	return w, nil
 }
@@ -262,12 +282,14 @@ func (m *CommitImportedVmResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *CommitImportedVmResponse) ErrorText() string { return m.Error }
 
-func commitImportedVmResponseToProto(_ CommitImportedVmResponse) (*v1.CommitImportedVmResponse, error) {
+// CommitImportedVmResponseToProto converts what came over the wire. Its errors name the field.
+func CommitImportedVmResponseToProto(_ CommitImportedVmResponse) (*v1.CommitImportedVmResponse, error) {
 	m := &v1.CommitImportedVmResponse{}
 	return m, nil
 }
 
-func commitImportedVmResponseToWire(_ *v1.CommitImportedVmResponse) (CommitImportedVmResponse, error) {
+// CommitImportedVmResponseToWire converts to what goes over the wire. Its errors name the field.
+func CommitImportedVmResponseToWire(_ *v1.CommitImportedVmResponse) (CommitImportedVmResponse, error) {
 	w := CommitImportedVmResponse{}
 	return w, nil
 }

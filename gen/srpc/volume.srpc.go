@@ -36,7 +36,8 @@ func (w *VolumeFormat) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func volumeFormatToProto(w VolumeFormat) (v1.VolumeFormat, error) {
+// VolumeFormatToProto converts what came over the wire.
+func VolumeFormatToProto(w VolumeFormat) (v1.VolumeFormat, error) {
 	switch w {
 	case 0:
 		return v1.VolumeFormat_VOLUME_FORMAT_UNSPECIFIED, nil
@@ -47,7 +48,8 @@ func volumeFormatToProto(w VolumeFormat) (v1.VolumeFormat, error) {
 	}
 }
 
-func volumeFormatToWire(m v1.VolumeFormat) (VolumeFormat, error) {
+// VolumeFormatToWire converts to what goes over the wire.
+func VolumeFormatToWire(m v1.VolumeFormat) (VolumeFormat, error) {
 	switch m {
 	case v1.VolumeFormat_VOLUME_FORMAT_UNSPECIFIED:
 		return 0, nil
@@ -94,7 +96,8 @@ func (w *VolumeInterface) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func volumeInterfaceToProto(w VolumeInterface) (v1.VolumeInterface, error) {
+// VolumeInterfaceToProto converts what came over the wire.
+func VolumeInterfaceToProto(w VolumeInterface) (v1.VolumeInterface, error) {
 	switch w {
 	case 0:
 		return v1.VolumeInterface_VOLUME_INTERFACE_UNSPECIFIED, nil
@@ -109,7 +112,8 @@ func volumeInterfaceToProto(w VolumeInterface) (v1.VolumeInterface, error) {
 	}
 }
 
-func volumeInterfaceToWire(m v1.VolumeInterface) (VolumeInterface, error) {
+// VolumeInterfaceToWire converts to what goes over the wire.
+func VolumeInterfaceToWire(m v1.VolumeInterface) (VolumeInterface, error) {
 	switch m {
 	case v1.VolumeInterface_VOLUME_INTERFACE_UNSPECIFIED:
 		return 0, nil
@@ -152,7 +156,8 @@ func (w *VolumeType) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func volumeTypeToProto(w VolumeType) (v1.VolumeType, error) {
+// VolumeTypeToProto converts what came over the wire.
+func VolumeTypeToProto(w VolumeType) (v1.VolumeType, error) {
 	switch w {
 	case 0:
 		return v1.VolumeType_VOLUME_TYPE_UNSPECIFIED, nil
@@ -163,7 +168,8 @@ func volumeTypeToProto(w VolumeType) (v1.VolumeType, error) {
 	}
 }
 
-func volumeTypeToWire(m v1.VolumeType) (VolumeType, error) {
+// VolumeTypeToWire converts to what goes over the wire.
+func VolumeTypeToWire(m v1.VolumeType) (VolumeType, error) {
 	switch m {
 	case v1.VolumeType_VOLUME_TYPE_UNSPECIFIED:
 		return 0, nil
@@ -180,7 +186,8 @@ type DfmParams struct {
 	Profile   string
 }
 
-func dfmParamsToProto(w DfmParams) (*v1.DfmParams, error) {
+// DfmParamsToProto converts what came over the wire. Its errors name the field.
+func DfmParamsToProto(w DfmParams) (*v1.DfmParams, error) {
 	m := &v1.DfmParams{
 		NvramSize: w.NvramSize,
 		Profile:   w.Profile,
@@ -188,7 +195,8 @@ func dfmParamsToProto(w DfmParams) (*v1.DfmParams, error) {
 	return m, nil
 }
 
-func dfmParamsToWire(m *v1.DfmParams) (DfmParams, error) {
+// DfmParamsToWire converts to what goes over the wire. Its errors name the field.
+func DfmParamsToWire(m *v1.DfmParams) (DfmParams, error) {
 	w := DfmParams{
 		NvramSize: m.GetNvramSize(),
 		Profile:   m.GetProfile(),
@@ -207,29 +215,31 @@ type Volume struct {
 	VirtualSize uint64
 }
 
-func volumeToProto(w Volume) (*v1.Volume, error) {
+// VolumeToProto converts what came over the wire. Its errors name the field.
+func VolumeToProto(w Volume) (*v1.Volume, error) {
 	var e wire.Errors
 	m := &v1.Volume{
-		Dfm:         wire.Message(&e, "DFM", w.DFM, dfmParamsToProto),
-		Format:      wire.One(&e, "Format", w.Format, volumeFormatToProto),
-		Interface:   wire.One(&e, "Interface", w.Interface, volumeInterfaceToProto),
+		Dfm:         wire.Message(&e, "DFM", w.DFM, DfmParamsToProto),
+		Format:      wire.One(&e, "Format", w.Format, VolumeFormatToProto),
+		Interface:   wire.One(&e, "Interface", w.Interface, VolumeInterfaceToProto),
 		Size:        w.Size,
 		Snapshots:   w.Snapshots,
-		Type:        wire.One(&e, "Type", w.Type, volumeTypeToProto),
+		Type:        wire.One(&e, "Type", w.Type, VolumeTypeToProto),
 		VirtualSize: w.VirtualSize,
 	}
 	return m, e.Err()
 }
 
-func volumeToWire(m *v1.Volume) (Volume, error) {
+// VolumeToWire converts to what goes over the wire. Its errors name the field.
+func VolumeToWire(m *v1.Volume) (Volume, error) {
 	var e wire.Errors
 	w := Volume{
-		DFM:         wire.One(&e, "DFM", m.GetDfm(), dfmParamsToWire),
-		Format:      wire.One(&e, "Format", m.GetFormat(), volumeFormatToWire),
-		Interface:   wire.One(&e, "Interface", m.GetInterface(), volumeInterfaceToWire),
+		DFM:         wire.One(&e, "DFM", m.GetDfm(), DfmParamsToWire),
+		Format:      wire.One(&e, "Format", m.GetFormat(), VolumeFormatToWire),
+		Interface:   wire.One(&e, "Interface", m.GetInterface(), VolumeInterfaceToWire),
 		Size:        m.GetSize(),
 		Snapshots:   m.GetSnapshots(),
-		Type:        wire.One(&e, "Type", m.GetType(), volumeTypeToWire),
+		Type:        wire.One(&e, "Type", m.GetType(), VolumeTypeToWire),
 		VirtualSize: m.GetVirtualSize(),
 	}
 	return w, e.Err()
@@ -244,7 +254,8 @@ type VolumeInitialisationInfo struct {
 	RootUserId               uint32
 }
 
-func volumeInitialisationInfoToProto(w VolumeInitialisationInfo) (*v1.VolumeInitialisationInfo, error) {
+// VolumeInitialisationInfoToProto converts what came over the wire. Its errors name the field.
+func VolumeInitialisationInfoToProto(w VolumeInitialisationInfo) (*v1.VolumeInitialisationInfo, error) {
 	m := &v1.VolumeInitialisationInfo{
 		BytesPerInode:            w.BytesPerInode,
 		Label:                    w.Label,
@@ -255,7 +266,8 @@ func volumeInitialisationInfoToProto(w VolumeInitialisationInfo) (*v1.VolumeInit
 	return m, nil
 }
 
-func volumeInitialisationInfoToWire(m *v1.VolumeInitialisationInfo) (VolumeInitialisationInfo, error) {
+// VolumeInitialisationInfoToWire converts to what goes over the wire. Its errors name the field.
+func VolumeInitialisationInfoToWire(m *v1.VolumeInitialisationInfo) (VolumeInitialisationInfo, error) {
 	w := VolumeInitialisationInfo{
 		BytesPerInode:            m.GetBytesPerInode(),
 		Label:                    m.GetLabel(),
@@ -274,7 +286,8 @@ type StorageInfo struct {
 	UsableBytes    uint64
 }
 
-func storageInfoToProto(w StorageInfo) (*v1.StorageInfo, error) {
+// StorageInfoToProto converts what came over the wire. Its errors name the field.
+func StorageInfoToProto(w StorageInfo) (*v1.StorageInfo, error) {
 	m := &v1.StorageInfo{
 		AvailableBytes: w.AvailableBytes,
 		FreeBytes:      w.FreeBytes,
@@ -284,7 +297,8 @@ func storageInfoToProto(w StorageInfo) (*v1.StorageInfo, error) {
 	return m, nil
 }
 
-func storageInfoToWire(m *v1.StorageInfo) (StorageInfo, error) {
+// StorageInfoToWire converts to what goes over the wire. Its errors name the field.
+func StorageInfoToWire(m *v1.StorageInfo) (StorageInfo, error) {
 	w := StorageInfo{
 		AvailableBytes: m.GetAvailableBytes(),
 		FreeBytes:      m.GetFreeBytes(),

@@ -15,7 +15,8 @@ type AddVmVolumesRequest struct {
 	VolumeSizes []uint64 `json:",omitempty"`
 }
 
-func addVmVolumesRequestToProto(w AddVmVolumesRequest) (*v1.AddVmVolumesRequest, error) {
+// AddVmVolumesRequestToProto converts what came over the wire. Its errors name the field.
+func AddVmVolumesRequestToProto(w AddVmVolumesRequest) (*v1.AddVmVolumesRequest, error) {
 	var e wire.Errors
 	m := &v1.AddVmVolumesRequest{
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -24,7 +25,8 @@ func addVmVolumesRequestToProto(w AddVmVolumesRequest) (*v1.AddVmVolumesRequest,
 	return m, e.Err()
 }
 
-func addVmVolumesRequestToWire(m *v1.AddVmVolumesRequest) (AddVmVolumesRequest, error) {
+// AddVmVolumesRequestToWire converts to what goes over the wire. Its errors name the field.
+func AddVmVolumesRequestToWire(m *v1.AddVmVolumesRequest) (AddVmVolumesRequest, error) {
 	var e wire.Errors
 	w := AddVmVolumesRequest{
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -39,19 +41,21 @@ type ChangeVmVolumeInterfacesRequest struct {
 	IpAddress  net.IP            `json:",omitempty"`
 }
 
-func changeVmVolumeInterfacesRequestToProto(w ChangeVmVolumeInterfacesRequest) (*v1.ChangeVmVolumeInterfacesRequest, error) {
+// ChangeVmVolumeInterfacesRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmVolumeInterfacesRequestToProto(w ChangeVmVolumeInterfacesRequest) (*v1.ChangeVmVolumeInterfacesRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmVolumeInterfacesRequest{
-		Interfaces: wire.List(&e, "Interfaces", w.Interfaces, volumeInterfaceToProto),
+		Interfaces: wire.List(&e, "Interfaces", w.Interfaces, VolumeInterfaceToProto),
 		Vm:         wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
 	}
 	return m, e.Err()
 }
 
-func changeVmVolumeInterfacesRequestToWire(m *v1.ChangeVmVolumeInterfacesRequest) (ChangeVmVolumeInterfacesRequest, error) {
+// ChangeVmVolumeInterfacesRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmVolumeInterfacesRequestToWire(m *v1.ChangeVmVolumeInterfacesRequest) (ChangeVmVolumeInterfacesRequest, error) {
 	var e wire.Errors
 	w := ChangeVmVolumeInterfacesRequest{
-		Interfaces: wire.List(&e, "Interfaces", m.GetInterfaces(), volumeInterfaceToWire),
+		Interfaces: wire.List(&e, "Interfaces", m.GetInterfaces(), VolumeInterfaceToWire),
 		IpAddress:  wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
 	}
 	return w, e.Err()
@@ -64,7 +68,8 @@ type ChangeVmVolumeSizeRequest struct {
 	VolumeSize  uint64
 }
 
-func changeVmVolumeSizeRequestToProto(w ChangeVmVolumeSizeRequest) (*v1.ChangeVmVolumeSizeRequest, error) {
+// ChangeVmVolumeSizeRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmVolumeSizeRequestToProto(w ChangeVmVolumeSizeRequest) (*v1.ChangeVmVolumeSizeRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmVolumeSizeRequest{
 		Vm:          wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -74,7 +79,8 @@ func changeVmVolumeSizeRequestToProto(w ChangeVmVolumeSizeRequest) (*v1.ChangeVm
 	return m, e.Err()
 }
 
-func changeVmVolumeSizeRequestToWire(m *v1.ChangeVmVolumeSizeRequest) (ChangeVmVolumeSizeRequest, error) {
+// ChangeVmVolumeSizeRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmVolumeSizeRequestToWire(m *v1.ChangeVmVolumeSizeRequest) (ChangeVmVolumeSizeRequest, error) {
 	var e wire.Errors
 	w := ChangeVmVolumeSizeRequest{
 		IpAddress:   wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -91,7 +97,8 @@ type ChangeVmVolumeStorageIndexRequest struct {
 	VolumeIndex  uint32
 }
 
-func changeVmVolumeStorageIndexRequestToProto(w ChangeVmVolumeStorageIndexRequest) (*v1.ChangeVmVolumeStorageIndexRequest, error) {
+// ChangeVmVolumeStorageIndexRequestToProto converts what came over the wire. Its errors name the field.
+func ChangeVmVolumeStorageIndexRequestToProto(w ChangeVmVolumeStorageIndexRequest) (*v1.ChangeVmVolumeStorageIndexRequest, error) {
 	var e wire.Errors
 	m := &v1.ChangeVmVolumeStorageIndexRequest{
 		Vm:           wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -101,7 +108,8 @@ func changeVmVolumeStorageIndexRequestToProto(w ChangeVmVolumeStorageIndexReques
 	return m, e.Err()
 }
 
-func changeVmVolumeStorageIndexRequestToWire(m *v1.ChangeVmVolumeStorageIndexRequest) (ChangeVmVolumeStorageIndexRequest, error) {
+// ChangeVmVolumeStorageIndexRequestToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmVolumeStorageIndexRequestToWire(m *v1.ChangeVmVolumeStorageIndexRequest) (ChangeVmVolumeStorageIndexRequest, error) {
 	var e wire.Errors
 	w := ChangeVmVolumeStorageIndexRequest{
 		IpAddress:    wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -118,7 +126,8 @@ type DeleteVmVolumeRequest struct {
 	VolumeIndex uint32
 }
 
-func deleteVmVolumeRequestToProto(w DeleteVmVolumeRequest) (*v1.DeleteVmVolumeRequest, error) {
+// DeleteVmVolumeRequestToProto converts what came over the wire. Its errors name the field.
+func DeleteVmVolumeRequestToProto(w DeleteVmVolumeRequest) (*v1.DeleteVmVolumeRequest, error) {
 	var e wire.Errors
 	m := &v1.DeleteVmVolumeRequest{
 		AccessToken: w.AccessToken,
@@ -128,7 +137,8 @@ func deleteVmVolumeRequestToProto(w DeleteVmVolumeRequest) (*v1.DeleteVmVolumeRe
 	return m, e.Err()
 }
 
-func deleteVmVolumeRequestToWire(m *v1.DeleteVmVolumeRequest) (DeleteVmVolumeRequest, error) {
+// DeleteVmVolumeRequestToWire converts to what goes over the wire. Its errors name the field.
+func DeleteVmVolumeRequestToWire(m *v1.DeleteVmVolumeRequest) (DeleteVmVolumeRequest, error) {
 	var e wire.Errors
 	w := DeleteVmVolumeRequest{
 		AccessToken: m.GetAccessToken(),
@@ -143,7 +153,8 @@ type GetVmVolumeStorageConfigurationRequest struct {
 	IpAddress net.IP `json:",omitempty"`
 }
 
-func getVmVolumeStorageConfigurationRequestToProto(w GetVmVolumeStorageConfigurationRequest) (*v1.GetVmVolumeStorageConfigurationRequest, error) {
+// GetVmVolumeStorageConfigurationRequestToProto converts what came over the wire. Its errors name the field.
+func GetVmVolumeStorageConfigurationRequestToProto(w GetVmVolumeStorageConfigurationRequest) (*v1.GetVmVolumeStorageConfigurationRequest, error) {
 	var e wire.Errors
 	m := &v1.GetVmVolumeStorageConfigurationRequest{
 		Vm: wire.One(&e, "IpAddress", w.IpAddress, wire.IPToProto),
@@ -151,7 +162,8 @@ func getVmVolumeStorageConfigurationRequestToProto(w GetVmVolumeStorageConfigura
 	return m, e.Err()
 }
 
-func getVmVolumeStorageConfigurationRequestToWire(m *v1.GetVmVolumeStorageConfigurationRequest) (GetVmVolumeStorageConfigurationRequest, error) {
+// GetVmVolumeStorageConfigurationRequestToWire converts to what goes over the wire. Its errors name the field.
+func GetVmVolumeStorageConfigurationRequestToWire(m *v1.GetVmVolumeStorageConfigurationRequest) (GetVmVolumeStorageConfigurationRequest, error) {
 	var e wire.Errors
 	w := GetVmVolumeStorageConfigurationRequest{
 		IpAddress: wire.One(&e, "IpAddress", m.GetVm(), wire.IPToWire),
@@ -172,19 +184,21 @@ func (m *GetVmVolumeStorageConfigurationResponse) SetError(text string) { m.Erro
 // ErrorText implements wire.ErrorReply.
 func (m *GetVmVolumeStorageConfigurationResponse) ErrorText() string { return m.Error }
 
-func getVmVolumeStorageConfigurationResponseToProto(w GetVmVolumeStorageConfigurationResponse) (*v1.GetVmVolumeStorageConfigurationResponse, error) {
+// GetVmVolumeStorageConfigurationResponseToProto converts what came over the wire. Its errors name the field.
+func GetVmVolumeStorageConfigurationResponseToProto(w GetVmVolumeStorageConfigurationResponse) (*v1.GetVmVolumeStorageConfigurationResponse, error) {
 	var e wire.Errors
 	m := &v1.GetVmVolumeStorageConfigurationResponse{
-		StorageInfos:         wire.List(&e, "StorageInfos", w.StorageInfos, storageInfoToProto),
+		StorageInfos:         wire.List(&e, "StorageInfos", w.StorageInfos, StorageInfoToProto),
 		VolumeStorageIndices: w.VolumeStorageIndices,
 	}
 	return m, e.Err()
 }
 
-func getVmVolumeStorageConfigurationResponseToWire(m *v1.GetVmVolumeStorageConfigurationResponse) (GetVmVolumeStorageConfigurationResponse, error) {
+// GetVmVolumeStorageConfigurationResponseToWire converts to what goes over the wire. Its errors name the field.
+func GetVmVolumeStorageConfigurationResponseToWire(m *v1.GetVmVolumeStorageConfigurationResponse) (GetVmVolumeStorageConfigurationResponse, error) {
 	var e wire.Errors
 	w := GetVmVolumeStorageConfigurationResponse{
-		StorageInfos:         wire.List(&e, "StorageInfos", m.GetStorageInfos(), storageInfoToWire),
+		StorageInfos:         wire.List(&e, "StorageInfos", m.GetStorageInfos(), StorageInfoToWire),
 		VolumeStorageIndices: m.GetVolumeStorageIndices(),
 	}
 	return w, e.Err()
@@ -197,7 +211,8 @@ type ReorderVmVolumesRequest struct {
 	VolumeIndices []uint32 `json:",omitempty"`
 }
 
-func reorderVmVolumesRequestToProto(w ReorderVmVolumesRequest) (*v1.ReorderVmVolumesRequest, error) {
+// ReorderVmVolumesRequestToProto converts what came over the wire. Its errors name the field.
+func ReorderVmVolumesRequestToProto(w ReorderVmVolumesRequest) (*v1.ReorderVmVolumesRequest, error) {
 	var e wire.Errors
 	m := &v1.ReorderVmVolumesRequest{
 		AccessToken:   w.AccessToken,
@@ -207,7 +222,8 @@ func reorderVmVolumesRequestToProto(w ReorderVmVolumesRequest) (*v1.ReorderVmVol
 	return m, e.Err()
 }
 
-func reorderVmVolumesRequestToWire(m *v1.ReorderVmVolumesRequest) (ReorderVmVolumesRequest, error) {
+// ReorderVmVolumesRequestToWire converts to what goes over the wire. Its errors name the field.
+func ReorderVmVolumesRequestToWire(m *v1.ReorderVmVolumesRequest) (ReorderVmVolumesRequest, error) {
 	var e wire.Errors
 	w := ReorderVmVolumesRequest{
 		AccessToken:   m.GetAccessToken(),
@@ -228,12 +244,14 @@ func (m *AddVmVolumesResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *AddVmVolumesResponse) ErrorText() string { return m.Error }
 
-func addVmVolumesResponseToProto(_ AddVmVolumesResponse) (*v1.AddVmVolumesResponse, error) {
+// AddVmVolumesResponseToProto converts what came over the wire. Its errors name the field.
+func AddVmVolumesResponseToProto(_ AddVmVolumesResponse) (*v1.AddVmVolumesResponse, error) {
 	m := &v1.AddVmVolumesResponse{}
 	return m, nil
 }
 
-func addVmVolumesResponseToWire(_ *v1.AddVmVolumesResponse) (AddVmVolumesResponse, error) {
+// AddVmVolumesResponseToWire converts to what goes over the wire. Its errors name the field.
+func AddVmVolumesResponseToWire(_ *v1.AddVmVolumesResponse) (AddVmVolumesResponse, error) {
 	w := AddVmVolumesResponse{}
 	return w, nil
 }
@@ -249,12 +267,14 @@ func (m *ChangeVmVolumeInterfacesResponse) SetError(text string) { m.Error = tex
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmVolumeInterfacesResponse) ErrorText() string { return m.Error }
 
-func changeVmVolumeInterfacesResponseToProto(_ ChangeVmVolumeInterfacesResponse) (*v1.ChangeVmVolumeInterfacesResponse, error) {
+// ChangeVmVolumeInterfacesResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmVolumeInterfacesResponseToProto(_ ChangeVmVolumeInterfacesResponse) (*v1.ChangeVmVolumeInterfacesResponse, error) {
 	m := &v1.ChangeVmVolumeInterfacesResponse{}
 	return m, nil
 }
 
-func changeVmVolumeInterfacesResponseToWire(_ *v1.ChangeVmVolumeInterfacesResponse) (ChangeVmVolumeInterfacesResponse, error) {
+// ChangeVmVolumeInterfacesResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmVolumeInterfacesResponseToWire(_ *v1.ChangeVmVolumeInterfacesResponse) (ChangeVmVolumeInterfacesResponse, error) {
 	w := ChangeVmVolumeInterfacesResponse{}
 	return w, nil
 }
@@ -270,12 +290,14 @@ func (m *ChangeVmVolumeSizeResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmVolumeSizeResponse) ErrorText() string { return m.Error }
 
-func changeVmVolumeSizeResponseToProto(_ ChangeVmVolumeSizeResponse) (*v1.ChangeVmVolumeSizeResponse, error) {
+// ChangeVmVolumeSizeResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmVolumeSizeResponseToProto(_ ChangeVmVolumeSizeResponse) (*v1.ChangeVmVolumeSizeResponse, error) {
 	m := &v1.ChangeVmVolumeSizeResponse{}
 	return m, nil
 }
 
-func changeVmVolumeSizeResponseToWire(_ *v1.ChangeVmVolumeSizeResponse) (ChangeVmVolumeSizeResponse, error) {
+// ChangeVmVolumeSizeResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmVolumeSizeResponseToWire(_ *v1.ChangeVmVolumeSizeResponse) (ChangeVmVolumeSizeResponse, error) {
 	w := ChangeVmVolumeSizeResponse{}
 	return w, nil
 }
@@ -291,12 +313,14 @@ func (m *ChangeVmVolumeStorageIndexResponse) SetError(text string) { m.Error = t
 // ErrorText implements wire.ErrorReply.
 func (m *ChangeVmVolumeStorageIndexResponse) ErrorText() string { return m.Error }
 
-func changeVmVolumeStorageIndexResponseToProto(_ ChangeVmVolumeStorageIndexResponse) (*v1.ChangeVmVolumeStorageIndexResponse, error) {
+// ChangeVmVolumeStorageIndexResponseToProto converts what came over the wire. Its errors name the field.
+func ChangeVmVolumeStorageIndexResponseToProto(_ ChangeVmVolumeStorageIndexResponse) (*v1.ChangeVmVolumeStorageIndexResponse, error) {
 	m := &v1.ChangeVmVolumeStorageIndexResponse{}
 	return m, nil
 }
 
-func changeVmVolumeStorageIndexResponseToWire(_ *v1.ChangeVmVolumeStorageIndexResponse) (ChangeVmVolumeStorageIndexResponse, error) {
+// ChangeVmVolumeStorageIndexResponseToWire converts to what goes over the wire. Its errors name the field.
+func ChangeVmVolumeStorageIndexResponseToWire(_ *v1.ChangeVmVolumeStorageIndexResponse) (ChangeVmVolumeStorageIndexResponse, error) {
 	w := ChangeVmVolumeStorageIndexResponse{}
 	return w, nil
 }
@@ -312,12 +336,14 @@ func (m *DeleteVmVolumeResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *DeleteVmVolumeResponse) ErrorText() string { return m.Error }
 
-func deleteVmVolumeResponseToProto(_ DeleteVmVolumeResponse) (*v1.DeleteVmVolumeResponse, error) {
+// DeleteVmVolumeResponseToProto converts what came over the wire. Its errors name the field.
+func DeleteVmVolumeResponseToProto(_ DeleteVmVolumeResponse) (*v1.DeleteVmVolumeResponse, error) {
 	m := &v1.DeleteVmVolumeResponse{}
 	return m, nil
 }
 
-func deleteVmVolumeResponseToWire(_ *v1.DeleteVmVolumeResponse) (DeleteVmVolumeResponse, error) {
+// DeleteVmVolumeResponseToWire converts to what goes over the wire. Its errors name the field.
+func DeleteVmVolumeResponseToWire(_ *v1.DeleteVmVolumeResponse) (DeleteVmVolumeResponse, error) {
 	w := DeleteVmVolumeResponse{}
 	return w, nil
 }
@@ -333,12 +359,14 @@ func (m *ReorderVmVolumesResponse) SetError(text string) { m.Error = text }
 // ErrorText implements wire.ErrorReply.
 func (m *ReorderVmVolumesResponse) ErrorText() string { return m.Error }
 
-func reorderVmVolumesResponseToProto(_ ReorderVmVolumesResponse) (*v1.ReorderVmVolumesResponse, error) {
+// ReorderVmVolumesResponseToProto converts what came over the wire. Its errors name the field.
+func ReorderVmVolumesResponseToProto(_ ReorderVmVolumesResponse) (*v1.ReorderVmVolumesResponse, error) {
 	m := &v1.ReorderVmVolumesResponse{}
 	return m, nil
 }
 
-func reorderVmVolumesResponseToWire(_ *v1.ReorderVmVolumesResponse) (ReorderVmVolumesResponse, error) {
+// ReorderVmVolumesResponseToWire converts to what goes over the wire. Its errors name the field.
+func ReorderVmVolumesResponseToWire(_ *v1.ReorderVmVolumesResponse) (ReorderVmVolumesResponse, error) {
 	w := ReorderVmVolumesResponse{}
 	return w, nil
 }

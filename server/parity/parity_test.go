@@ -136,7 +136,9 @@ func try(ctx context.Context, t *testing.T, w *world, m protoreflect.MethodDescr
 	switch {
 	case srpc && kind == optionsv1.SrpcKind_SRPC_KIND_UNSPECIFIED:
 		return none
-	case srpc && (kind == optionsv1.SrpcKind_SRPC_KIND_STREAM || tr == nil):
+	case srpc && kind == optionsv1.SrpcKind_SRPC_KIND_STREAM:
+		return trySRPCStream(ctx, t, m, tr)
+	case srpc && tr == nil:
 		return notYet
 	}
 	name := string(m.Name())

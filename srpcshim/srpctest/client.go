@@ -36,7 +36,9 @@ func (r *Refused) Error() string { return r.Text }
 // Client is a connection. It makes one call at a time.
 type Client struct {
 	net.Conn
-	In   *bufio.Reader
+	In *bufio.Reader
+	// Path is the endpoint.
+	Path string
 	json bool
 }
 
@@ -79,7 +81,7 @@ func Dial(ctx context.Context, tb testing.TB, network, address, path string, con
 	if code, reason, _ := strings.Cut(strings.TrimPrefix(lines[0], "HTTP/1.0 "), " "); code != "200" || reason != "Connected to Go SRPC" {
 		return nil, fmt.Errorf("CONNECT answered %q", lines[0])
 	}
-	c := &Client{Conn: conn, In: in, json: strings.Contains(path, "JSON")}
+	c := &Client{Conn: conn, In: in, Path: path, json: strings.Contains(path, "JSON")}
 	if strings.Contains(path, "TLS") {
 		secured := tls.Client(conn, config)
 		c.Conn, c.In = secured, bufio.NewReader(secured)
@@ -143,4 +145,32 @@ func (c *Client) Receive(message any) error {
 		return err
 	}
 	return json.Unmarshal(line, message)
+}
+
+// Conversation is a call with several messages, whose type definitions travel once each way.
+type Conversation struct {
+	*Client
+	out *gob.Encoder
+	in  *gob.Decoder
+}
+
+// Converse sends a method line.
+func (c *Client) Converse(method string) (*Conversation, error) {
+	return &Conversation{c, gob.NewEncoder(c), gob.NewDecoder(c.In)}, c.Start(method)
+}
+
+// Send sends a message.
+func (c *Conversation) Send(message any) error {
+	if c.json {
+		return c.Client.Send(message)
+	}
+	return c.out.Encode(message)
+}
+
+// Receive reads a message.
+func (c *Conversation) Receive(message any) error {
+	if c.json {
+		return c.Client.Receive(message)
+	}
+	return c.in.Decode(message)
 }

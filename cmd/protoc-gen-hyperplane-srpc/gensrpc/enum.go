@@ -9,6 +9,7 @@ func (g writer) enum(e *model.Enum) {
 	g.P("type ", e.Name, " uint32")
 	g.P()
 	g.enumText(e)
+	g.P("// ", toProto(e.Name), " converts what came over the wire.")
 	g.P("func ", toProto(e.Name), "(w ", e.Name, ") (", e.Proto.GoIdent, ", error) {")
 	g.P("switch w {")
 	for _, v := range e.Values {
@@ -20,6 +21,7 @@ func (g writer) enum(e *model.Enum) {
 	g.P("}")
 	g.P("}")
 	g.P()
+	g.P("// ", toWire(e.Name), " converts to what goes over the wire.")
 	g.P("func ", toWire(e.Name), "(m ", e.Proto.GoIdent, ") (", e.Name, ", error) {")
 	g.P("switch m {")
 	if e.Absent != nil {

@@ -2,7 +2,6 @@ package gensrpc
 
 import (
 	"strconv"
-	"strings"
 
 	"google.golang.org/protobuf/compiler/protogen"
 
@@ -12,11 +11,9 @@ import (
 func quote(text string) string { return strconv.Quote(text) }
 
 // toProto and toWire name the conversions of a type.
-func toProto(name string) string { return unexported(name) + "ToProto" }
+func toProto(name string) string { return name + "ToProto" }
 
-func toWire(name string) string { return unexported(name) + "ToWire" }
-
-func unexported(name string) string { return strings.ToLower(name[:1]) + name[1:] }
+func toWire(name string) string { return name + "ToWire" }
 
 func (g writer) message(m *model.Message) {
 	g.P("// ", m.Name, " is ", m.Proto.Desc.FullName(), " on the wire.")
@@ -84,6 +81,7 @@ func (g writer) valueType(v model.Value) string {
 }
 
 func (g writer) messageToProto(m *model.Message) {
+	g.P("// ", toProto(m.Name), " converts what came over the wire. Its errors name the field.")
 	g.P("func ", toProto(m.Name), "(", argument("w", m), " ", m.Name, ") (*", m.Proto.GoIdent, ", error) {")
 	g.convert(m.Fields, func() {
 		g.P("m := &", m.Proto.GoIdent, "{")
@@ -98,6 +96,7 @@ func (g writer) messageToProto(m *model.Message) {
 }
 
 func (g writer) messageToWire(m *model.Message) {
+	g.P("// ", toWire(m.Name), " converts to what goes over the wire. Its errors name the field.")
 	g.P("func ", toWire(m.Name), "(", argument("m", m), " *", m.Proto.GoIdent, ") (", m.Name, ", error) {")
 	g.convert(m.Fields, func() {
 		g.P("w := ", m.Name, "{")
@@ -146,6 +145,7 @@ func canFail(fields []model.Field) bool {
 // unwrapped writes the conversions of a message that travels as the list in it.
 func (g writer) unwrapped(u *model.Unwrapped) {
 	fields := []model.Field{u.List}
+	g.P("// ", toProto(u.Name), " converts what came over the wire. Its errors name the field.")
 	g.P("func ", toProto(u.Name), "(w ", g.fieldType(u.List), ") (*", u.Proto.GoIdent, ", error) {")
 	g.convert(fields, func() {
 		g.P("m := &", u.Proto.GoIdent, "{", u.List.Proto.GoName, ": ", g.expression(u.List, "w", true), "}")
@@ -153,6 +153,7 @@ func (g writer) unwrapped(u *model.Unwrapped) {
 	g.P("return m, ", result(fields))
 	g.P("}")
 	g.P()
+	g.P("// ", toWire(u.Name), " converts to what goes over the wire. Its errors name the field.")
 	g.P("func ", toWire(u.Name), "(m *", u.Proto.GoIdent, ") (", g.fieldType(u.List), ", error) {")
 	g.convert(fields, func() { g.P("w := ", g.expression(u.List, "m.Get"+u.List.Proto.GoName+"()", false)) })
 	g.P("return w, ", result(fields))

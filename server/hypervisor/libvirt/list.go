@@ -110,3 +110,18 @@ func parseState(params []golibvirt.TypedParam) (s domainState) {
 }
 
 func uuidText(id golibvirt.UUID) string { return uuid.UUID(id).String() }
+
+// describeAll describes what libvirt has listed. What goes meanwhile is left out.
+func describeAll[H, T any](c *conn, handles []H, describe func(*conn, H) (T, error)) (all []T, err error) {
+	for _, h := range handles {
+		one, err := describe(c, h)
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}

@@ -21,17 +21,8 @@ func (d *Driver) ListNetworks(ctx context.Context) (all []hypervisor.VirtualNetw
 		if err != nil {
 			return classify(err, "list the networks")
 		}
-		for _, n := range networks {
-			one, err := describeNetwork(c, n)
-			if fault.Is(err, fault.NotFound) {
-				continue // it went this moment
-			}
-			if err != nil {
-				return err
-			}
-			all = append(all, one)
-		}
-		return nil
+		all, err = describeAll(c, networks, describeNetwork)
+		return err
 	})
 	slices.SortFunc(all, func(a, b hypervisor.VirtualNetwork) int { return strings.Compare(a.Name, b.Name) })
 	return all, err

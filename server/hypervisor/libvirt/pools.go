@@ -21,17 +21,8 @@ func (d *Driver) ListPools(ctx context.Context) (all []hypervisor.StoragePool, e
 		if err != nil {
 			return classify(err, "list the storage pools")
 		}
-		for _, p := range pools {
-			one, err := describePool(c, p)
-			if fault.Is(err, fault.NotFound) {
-				continue // it went this moment
-			}
-			if err != nil {
-				return err
-			}
-			all = append(all, one)
-		}
-		return nil
+		all, err = describeAll(c, pools, describePool)
+		return err
 	})
 	slices.SortFunc(all, func(a, b hypervisor.StoragePool) int { return strings.Compare(a.Name, b.Name) })
 	return all, err

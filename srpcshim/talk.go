@@ -1,0 +1,194 @@
+package srpcshim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/srpcshim/wire"
+)
+
+// talk is the connection during one call of a stream method.
+type talk struct {
+	*session
+	ctx    context.Context //nolint:containedctx // one call; the handler asks its stream for it
+	cancel context.CancelFunc
+	limit  int64 // of one message
+
+	pending bytes.Buffer // one message, for the decoder
+	decode  func(any) error
+	out     bytes.Buffer
+	encode  func(any) error
+
+	mu      sync.Mutex // reads
+	broken  error      // of reading: where the next message begins is not known
+	begun   bool       // the request was read
+	watcher *sync.WaitGroup
+
+	writing sync.Mutex
+}
+
+var _ wire.Talk = (*talk)(nil)
+
+func (s *session) talk(ctx context.Context, limit int64) *talk {
+	t := &talk{session: s, limit: limit}
+	t.ctx, t.cancel = context.WithCancel(ctx)
+	t.decode, t.encode = s.codec.decoder(&t.pending), s.codec.encoder(&t.out)
+	return t
+}
+
+func (t *talk) Context() context.Context { return t.ctx }
+
+func (t *talk) Cancel() { t.cancel() }
+
+func (t *talk) Text(err error) string { return text(err) }
+
+// until sets how long a read may take; with the call's context it ends at once.
+func (t *talk) until(patient bool) error {
+	var end time.Time
+	if !patient {
+		end = time.Now().Add(t.mux.opts.Limits.Request)
+	}
+	err := t.life.conn.SetReadDeadline(end)
+	if t.ctx.Err() != nil {
+		return t.ctx.Err()
+	}
+	return err
+}
+
+// Read implements wire.Talk.
+func (t *talk) Read(message any, patient bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.ready(patient); err != nil {
+		return err
+	}
+	t.begun = true
+	raw, err := t.codec.read(t.in, t.limit)
+	if err != nil {
+		return t.fail(err)
+	}
+	t.owed = t.codec.skipEnd(t.in)
+	t.pending.Reset()
+	t.pending.Write(raw)
+	if err := guarded(t.decode, message); err != nil {
+		return t.fail(fault.As(fault.InvalidArgument, err, "request"))
+	}
+	return nil
+}
+
+// ready ends the watching and sets how long the read may take.
+func (t *talk) ready(patient bool) error {
+	if err := t.unwatch(); err != nil {
+		return t.fail(err)
+	}
+	if t.broken != nil {
+		return t.broken
+	}
+	if err := t.until(patient); err != nil {
+		return t.fail(err)
+	}
+	return nil
+}
+
+func (t *talk) fail(err error) error {
+	if t.broken == nil {
+		t.broken = err
+	}
+	if t.lost(err) || errors.Is(err, io.EOF) {
+		t.cancel()
+	}
+	return err
+}
+
+// ReadRaw implements wire.Talk.
+func (t *talk) ReadRaw(p []byte, patient bool) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.ready(patient); err != nil {
+		return 0, err
+	}
+	if err := t.settle(); err != nil {
+		return 0, t.fail(err)
+	}
+	n, err := t.in.Read(p)
+	if err != nil {
+		err = t.fail(err)
+	}
+	return n, err
+}
+
+// settle takes the end of a message before raw bytes: one newline, perhaps after a carriage return.
+func (t *talk) settle() error {
+	for t.owed {
+		b, err := t.in.ReadByte()
+		if err != nil {
+			return err
+		}
+		if b == '\r' {
+			continue
+		}
+		t.owed = false
+		if b != '\n' {
+			return t.in.UnreadByte()
+		}
+	}
+	return nil
+}
+
+// Write implements wire.Talk.
+func (t *talk) Write(parts ...any) error {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	t.out.Reset()
+	for _, part := range parts {
+		if raw, ok := part.([]byte); ok {
+			t.out.Write(raw)
+			continue
+		}
+		if err := t.encode(part); err != nil {
+			return fault.As(fault.Internal, err, "message for SRPC")
+		}
+	}
+	return t.write(t.out.Bytes())
+}
+
+// Attend implements wire.Talk.
+func (t *talk) Attend() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.watcher != nil || t.broken != nil || t.until(true) != nil {
+		return
+	}
+	t.watcher = new(sync.WaitGroup)
+	t.watcher.Go(func() {
+		if _, err := t.in.Peek(1); t.lost(err) {
+			t.cancel()
+		}
+	})
+}
+
+// unwatch ends what Attend began. What was seen of what the client says next stays in the buffer.
+func (t *talk) unwatch() error {
+	if t.watcher == nil {
+		return nil
+	}
+	err := t.life.conn.SetReadDeadline(longAgo())
+	t.watcher.Wait()
+	t.watcher = nil
+	return err
+}
+
+// guarded keeps a decoder's panic on hostile bytes from being more than an error.
+func guarded(decode func(any) error, into any) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = malformed("%v", r)
+		}
+	}()
+	return decode(into)
+}
