@@ -23,7 +23,7 @@ const (
 	// keptBatches is how many batches a subscriber may be behind before what changed is looked for among all things.
 	keptBatches = 64
 	// The time between two batches is perSubscriber for each subscriber, within bounds.
-	perSubscriber = 20 * time.Microsecond
+	perSubscriber = 15 * time.Microsecond
 	minInterval   = 2 * time.Millisecond
 	maxInterval   = 50 * time.Millisecond
 )

@@ -104,6 +104,9 @@ func (s *Service) Release(uuid string) {
 		for a, l := range p.used {
 			if l.uuid == uuid {
 				delete(p.used, a)
+				if a.Less(p.hint) {
+					p.hint = a
+				}
 			}
 		}
 	}

@@ -33,6 +33,8 @@ type pool struct {
 	external map[netip.Addr]lease
 	// actual is who serves the subnet since it was made; empty = not made yet.
 	actual string
+	// hint is an address below which the range had none free, as far as the last search saw; the search begins there.
+	hint netip.Addr
 	// closing says that the subnet is just being changed or deleted.
 	closing bool
 }
@@ -53,9 +55,12 @@ func (p *pool) free() int {
 }
 
 // candidates yields the free addresses, lowest first, those of the range before those that were added.
-func (p *pool) candidates() func(yield func(netip.Addr) bool) {
+func (p *pool) candidates() func(yield func(netip.Addr) bool) { return p.candidatesFrom(p.First) }
+
+// candidatesFrom leaves out those of the range that are lower than an address.
+func (p *pool) candidatesFrom(first netip.Addr) func(yield func(netip.Addr) bool) {
 	return func(yield func(netip.Addr) bool) {
-		for a := p.First; a.IsValid() && !p.Last.Less(a); a = a.Next() {
+		for a := first; a.IsValid() && !p.Last.Less(a); a = a.Next() {
 			_, added := p.extra[a]
 			if !added && !p.removed[a] && !p.taken(a) && !yield(a) {
 				return
@@ -126,9 +131,14 @@ func (p *pool) take(want netip.Addr, l lease) (netip.Addr, error) {
 		p.used[want] = l
 		return want, nil
 	}
-	for a := range p.candidates() {
-		p.used[a] = l
-		return a, nil
+	for _, first := range []netip.Addr{p.hint, p.First} {
+		if first.Less(p.First) {
+			continue // there is no hint
+		}
+		for a := range p.candidatesFrom(first) {
+			p.used[a], p.hint = l, a
+			return a, nil
+		}
 	}
 	return want, fault.New(fault.ResourceExhausted, "subnet %q: no free addresses in pool", p.ID)
 }

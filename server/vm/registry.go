@@ -97,22 +97,26 @@ type listing struct {
 	shared bool
 	// addresses returns the first IP addresses of all of them.
 	addresses func() []string
-	// encoded returns the answer of GetVmInfos with all of them in its wire form, nil if it has none.
-	encoded func() []byte
+	// encoded returns the answer of GetVmInfos with all of them in its wire form, encodedList that of ListVMs; nil if it has none.
+	encoded, encodedList func() []byte
 }
 
 func newListing(infos []*hypervisorv1.VmInfo) *listing {
+	addresses := sync.OnceValue(func() []string { return primaryAddresses(infos) })
 	return &listing{
-		infos:     infos,
-		addresses: sync.OnceValue(func() []string { return primaryAddresses(infos) }),
-		encoded: sync.OnceValue(func() []byte {
-			raw, err := proto.Marshal(&hypervisorv1.GetVmInfosResponse{VmInfos: infos})
-			if err != nil {
-				return nil // the transport says what is wrong when it tries itself
-			}
-			return raw
-		}),
+		infos: infos, addresses: addresses,
+		encoded:     sync.OnceValue(func() []byte { return encode(&hypervisorv1.GetVmInfosResponse{VmInfos: infos}) }),
+		encodedList: sync.OnceValue(func() []byte { return encode(&hypervisorv1.ListVMsResponse{IpAddresses: addresses()}) }),
 	}
+}
+
+// encode returns a message in its wire form, or nil: then the transport says what is wrong when it tries itself.
+func encode(m proto.Message) []byte {
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 func primaryAddresses(infos []*hypervisorv1.VmInfo) []string {
