@@ -116,7 +116,7 @@ func (s *Service) follow(ctx context.Context, uuid string) {
 	e, known, _ := s.states.get(uuid)
 	info := record.GetVmInfo()
 	state, reason := observed(info.GetState(), e, known)
-	if state == info.GetState() {
+	if state == info.GetState() || s.outdated(ctx, info, e, known) {
 		return
 	}
 	if _, err := s.setState(ctx, uuid, state, reason); err != nil && ctx.Err() == nil {
@@ -128,6 +128,15 @@ func (s *Service) follow(ctx context.Context, uuid string) {
 	if state == hypervisorv1.State_STATE_STOPPED && info.GetDestroyOnPowerdown() {
 		s.background(During(ctx, "destruction on power-down"), "destroy on power-down", uuid, func(ctx context.Context) error { return s.destroy(ctx, uuid, nil) })
 	}
+}
+
+// outdated says whether an event is about a process of the VM that ended before the one that it has now: the event of that one is still to come.
+func (s *Service) outdated(ctx context.Context, info *hypervisorv1.VmInfo, e hypervisor.Event, known bool) bool {
+	if !executes(info) || !known || e.State.Alive() {
+		return false
+	}
+	m, err := s.Driver.Get(ctx, info.GetUuid())
+	return err == nil && m.State.Alive()
 }
 
 // observed returns the state of a VM that no operation holds, from what it was and what the virtualiser says.

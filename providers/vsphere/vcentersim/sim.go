@@ -134,7 +134,9 @@ func (s *Simulator) serve() error {
 	svc.ServeMux.HandleFunc("GET /folder/", s.serveFolder)
 	s.model.Map().Handler = s.beforeCall
 	s.model.Map().AddHandler(&watcher{sim: s})
+	serving.Lock()
 	s.server = svc.NewServer()
+	serving.Unlock()
 	s.log.Info("vcentersim serves", slog.String("url", s.URL()))
 	return nil
 }
@@ -250,3 +252,6 @@ func (s *Simulator) WriteDisk(vm string, index int, p []byte, off int64) error {
 	}
 	return d.content.writeAt(p, off)
 }
+
+// serving guards a variable of govmomi's simulator that its NewServer changes.
+var serving sync.Mutex // what it guards is global too
