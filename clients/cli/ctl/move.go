@@ -87,7 +87,6 @@ where both hosts can, and otherwise is stopped for the last part of the copy.`,
 	o.bind(c)
 	c.Flags().StringVar(&mode, "mode", "auto", "auto, live or copy")
 	c.Flags().BoolVar(&ask, "confirm", false, "ask before the move becomes final")
-	c.Flags().BoolVar(&start.SkipMemoryCheck, "skip-memory-check", false, "do not look whether the host has the memory")
 	return c
 }
 
