@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/prewire"
 	"github.com/hyperplane-project/hyperplane/srpcshim/wire"
 )
 
@@ -64,9 +65,18 @@ func (s *session) answer(ctx context.Context, m *method, message []byte, out *by
 	if err := decode(s.codec, message, request); err != nil {
 		return err
 	}
-	reply, err := s.mux.invoke(ctx, m, request)
+	shared := &prewire.Call{Form: form{s.encoding, m.FullMethod}, Encode: func(reply proto.Message) ([]byte, error) {
+		var encoded bytes.Buffer
+		err := s.encode(m, reply, &encoded)
+		return encoded.Bytes(), err
+	}}
+	reply, err := s.mux.invoke(prewire.With(ctx, shared), m, request)
+	if err == nil && len(shared.Raw) > 0 {
+		out.Write(shared.Raw)
+		return nil
+	}
 	if err == nil {
-		err = s.codec.encode(out, reply)
+		err = s.encode(m, reply, out)
 		if err != nil {
 			s.mux.opts.Log.LogAttrs(ctx, slog.LevelError, "reply can not be encoded", slog.String("method", m.FullMethod), slog.Any("error", err))
 		}
@@ -80,6 +90,21 @@ func (s *session) answer(ctx context.Context, m *method, message []byte, out *by
 	return s.codec.encode(out, failed)
 }
 
+// form names what a reply is in this protocol.
+type form struct {
+	encoding encoding
+	method   string
+}
+
+// encode appends a reply.
+func (s *session) encode(m *method, reply proto.Message, out *bytes.Buffer) error {
+	w, err := m.Reply.Wire(reply)
+	if err != nil {
+		return err
+	}
+	return s.codec.encode(out, w)
+}
+
 // decode keeps a decoder's panic on hostile bytes from being more than an error.
 func decode(c codec, message []byte, into any) (err error) {
 	defer func() {
@@ -90,8 +115,8 @@ func decode(c codec, message []byte, into any) (err error) {
 	return c.decode(message, into)
 }
 
-// invoke converts a request, runs it through the interceptors and the handler, and converts the reply.
-func (m *Mux) invoke(ctx context.Context, to *method, request any) (any, error) {
+// invoke converts a request and runs it through the interceptors and the handler.
+func (m *Mux) invoke(ctx context.Context, to *method, request any) (proto.Message, error) {
 	message, err := to.Request.Proto(request)
 	if err != nil {
 		return nil, err
@@ -104,7 +129,7 @@ func (m *Mux) invoke(ctx context.Context, to *method, request any) (any, error) 
 	if !ok {
 		return nil, fault.New(fault.Internal, "%s answered with a %T", to.FullMethod, reply)
 	}
-	return to.Reply.Wire(answer)
+	return answer, nil
 }
 
 // copyInto fills a handler's request the way gRPC does, which refuses texts that are not UTF-8.

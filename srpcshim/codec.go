@@ -8,9 +8,10 @@ import (
 	"io"
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/srpcshim/gobcache"
 )
 
-// codec is an encoding of messages. Encoders and decoders do not outlive a call.
+// codec is an encoding of messages. It may be used by many goroutines.
 type codec interface {
 	// read takes exactly the bytes of one message, at most limit. After an error it is not known where the next message begins.
 	read(in *bufio.Reader, limit int64) ([]byte, error)
@@ -21,8 +22,31 @@ type codec interface {
 	// decoder returns the decoder of a call with several messages, which decodes what is in the buffer: one message at a time.
 	decoder(from *bytes.Buffer) func(into any) error
 	// encoder returns the encoder of a call with several messages.
-	encoder(out *bytes.Buffer) func(message any) error
+	encoder() encoder
+	// value encodes a message that many calls say, for their encoders' share.
+	value(message any) ([]byte, error)
 }
+
+// encoder encodes the messages of one call.
+type encoder interface {
+	// encode appends a message.
+	encode(out *bytes.Buffer, message any) error
+	// share appends a message whose value was encoded before; like is of its type.
+	share(out *bytes.Buffer, like any, value []byte) error
+}
+
+// newCodecs returns the codecs by what endpoints name.
+func newCodecs() map[encoding]codec {
+	return map[encoding]codec{gobEncoding: gobCodec{new(gobcache.Cache)}, jsonEncoding: jsonCodec{}}
+}
+
+// encoding names a codec.
+type encoding string
+
+const (
+	gobEncoding  encoding = "gob"
+	jsonEncoding encoding = "json"
+)
 
 // collector gathers the bytes of one message.
 type collector struct {

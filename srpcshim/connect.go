@@ -22,8 +22,8 @@ const (
 
 // endpoint is what a path of the CONNECT request stands for.
 type endpoint struct {
-	secure bool
-	codec  codec
+	secure   bool
+	encoding encoding
 	// noPowers gives up the method powers of the caller's certificate.
 	noPowers bool
 }
@@ -86,13 +86,13 @@ func parseConnect(line string) (endpoint, error) {
 func endpointOf(path string) (endpoint, bool) {
 	switch path {
 	case "/_go_TLS_SRPC_/":
-		return endpoint{secure: true, codec: gobCodec{}}, true
+		return endpoint{secure: true, encoding: gobEncoding}, true
 	case "/_SRPC_/TLS/JSON":
-		return endpoint{secure: true, codec: jsonCodec{}}, true
+		return endpoint{secure: true, encoding: jsonEncoding}, true
 	case "/_goSRPC_/":
-		return endpoint{codec: gobCodec{}}, true
+		return endpoint{encoding: gobEncoding}, true
 	case "/_SRPC_/unsecured/JSON":
-		return endpoint{codec: jsonCodec{}}, true
+		return endpoint{encoding: jsonEncoding}, true
 	default:
 		return endpoint{}, false
 	}

@@ -25,7 +25,7 @@ func FuzzConnect(f *testing.F) {
 		e, err := readConnect(bufio.NewReaderSize(bytes.NewReader(data), lineSize))
 		r, refused := errors.AsType[*refusal](err)
 		switch {
-		case err == nil && e.codec == nil:
+		case err == nil && e.encoding == "":
 			t.Error("an endpoint without a codec")
 		case refused && (r.status < 400 || r.status > 405 || strings.Count(r.answer(), "\r\n\r\n") != 1):
 			t.Errorf("answer %q", r.answer())
@@ -107,13 +107,13 @@ func seedRequests(f *testing.F, c codec) {
 }
 
 func FuzzGob(f *testing.F) {
-	seedRequests(f, gobCodec{})
-	fuzzCodec(f, gobCodec{})
+	seedRequests(f, newCodecs()[gobEncoding])
+	fuzzCodec(f, newCodecs()[gobEncoding])
 }
 
 func FuzzJSON(f *testing.F) {
-	seedRequests(f, jsonCodec{})
-	fuzzCodec(f, jsonCodec{})
+	seedRequests(f, newCodecs()[jsonEncoding])
+	fuzzCodec(f, newCodecs()[jsonEncoding])
 }
 
 // TestGobTakesExactlyOneMessage: raw bytes may follow a message, and so does the next method line.
@@ -134,7 +134,7 @@ func TestGobTakesExactlyOneMessage(t *testing.T) {
 		}
 		want := stream.Len()
 		stream.WriteString("\x00rest")
-		got, err := gobCodec{}.read(bufio.NewReader(&stream), 1<<20)
+		got, err := newCodecs()[gobEncoding].read(bufio.NewReader(&stream), 1<<20)
 		if err != nil || len(got) != want {
 			t.Errorf("%T: took %d of %d bytes: %v", message, len(got), want, err)
 		}

@@ -81,6 +81,15 @@ func (jsonCodec) decoder(from *bytes.Buffer) func(any) error {
 	return func(into any) error { return json.Unmarshal(from.Bytes(), into) }
 }
 
-func (c jsonCodec) encoder(out *bytes.Buffer) func(any) error {
-	return func(message any) error { return c.encode(out, message) }
+func (c jsonCodec) encoder() encoder { return c }
+
+func (c jsonCodec) value(message any) ([]byte, error) {
+	var out bytes.Buffer
+	err := c.encode(&out, message)
+	return out.Bytes(), err
+}
+
+func (jsonCodec) share(out *bytes.Buffer, _ any, value []byte) error {
+	_, err := out.Write(value)
+	return err
 }

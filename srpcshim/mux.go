@@ -30,6 +30,8 @@ type Mux struct {
 	generated map[string]wire.Method // by full gRPC name
 	streams   map[string]wire.Stream // by full gRPC name
 	services  map[string]map[string]*method
+	codecs    map[encoding]codec
+	shared    shared
 	problems  []error
 }
 
@@ -50,7 +52,7 @@ func NewMux(o Options) *Mux {
 	o.Limits = o.Limits.withDefaults()
 	m := &Mux{
 		opts: o, secure: o.TLS.Clone(), generated: make(map[string]wire.Method), streams: make(map[string]wire.Stream),
-		services: make(map[string]map[string]*method),
+		services: make(map[string]map[string]*method), codecs: newCodecs(),
 	}
 	m.secure.ClientAuth = tls.RequireAndVerifyClientCert
 	if o.OpenReads {

@@ -21,12 +21,13 @@ import (
 
 // session is one connection.
 type session struct {
-	mux   *Mux
-	life  lifetime
-	conn  net.Conn // with TLS, once there is TLS
-	in    *bufio.Reader
-	below *buffered // what TLS reads from; nil without TLS
-	codec codec
+	mux      *Mux
+	life     lifetime
+	conn     net.Conn // with TLS, once there is TLS
+	in       *bufio.Reader
+	below    *buffered // what TLS reads from; nil without TLS
+	codec    codec
+	encoding encoding
 	// owed says that the end of the last message may still come.
 	owed bool
 }
@@ -112,7 +113,7 @@ func (s *session) greet(ctx context.Context) (context.Context, error) {
 	if err := s.write([]byte(connected)); err != nil {
 		return nil, err
 	}
-	s.codec = e.codec
+	s.encoding, s.codec = e.encoding, s.mux.codecs[e.encoding]
 	who, _ := principal.From(ctx)
 	if e.secure {
 		if who, err = s.secure(ctx, who); err != nil {

@@ -51,7 +51,7 @@ func FuzzDialogues(f *testing.F) {
 			f.Add(uint8(i), true, []byte(seed))
 		}
 		var out bytes.Buffer
-		if err := (gobCodec{}).encode(&out, dialogue.ReplaceVmUserDataRequest{IpAddress: net.IP{10, 0, 0, 1}, Size: 5}); err != nil {
+		if err := newCodecs()[gobEncoding].encode(&out, dialogue.ReplaceVmUserDataRequest{IpAddress: net.IP{10, 0, 0, 1}, Size: 5}); err != nil {
 			f.Fatal(err)
 		}
 		f.Add(uint8(i), false, append(out.Bytes(), "hello\x00"...))
@@ -59,10 +59,10 @@ func FuzzDialogues(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which uint8, asJSON bool, data []byte) {
 		conn := &script{in: bytes.NewReader(data)}
 		s := &session{
-			mux: &Mux{opts: Options{Log: nil, Limits: Limits{}.withDefaults()}}, conn: conn, in: bufio.NewReader(conn), life: lifetime{conn: conn}, codec: gobCodec{},
+			mux: &Mux{opts: Options{Log: nil, Limits: Limits{}.withDefaults()}}, conn: conn, in: bufio.NewReader(conn), life: lifetime{conn: conn}, codec: newCodecs()[gobEncoding],
 		}
 		if asJSON {
-			s.codec = jsonCodec{}
+			s.codec = newCodecs()[jsonEncoding]
 		}
 		talk := s.talk(t.Context(), 4096)
 		defer talk.cancel()

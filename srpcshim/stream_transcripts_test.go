@@ -116,9 +116,9 @@ func (s *side) check(t *testing.T, file string, p srpctest.Part, seen map[string
 	var how codec
 	switch p.What {
 	case "gob":
-		how = gobCodec{}
+		how = newCodecs()[gobEncoding]
 	case "json":
-		how = jsonCodec{}
+		how = newCodecs()[jsonEncoding]
 	default:
 		return // not decodable
 	}

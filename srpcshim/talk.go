@@ -22,7 +22,7 @@ type talk struct {
 	pending bytes.Buffer // one message, for the decoder
 	decode  func(any) error
 	out     bytes.Buffer
-	encode  func(any) error
+	encoder encoder
 
 	mu      sync.Mutex // reads
 	broken  error      // of reading: where the next message begins is not known
@@ -37,7 +37,7 @@ var _ wire.Talk = (*talk)(nil)
 func (s *session) talk(ctx context.Context, limit int64) *talk {
 	t := &talk{session: s, limit: limit}
 	t.ctx, t.cancel = context.WithCancel(ctx)
-	t.decode, t.encode = s.codec.decoder(&t.pending), s.codec.encoder(&t.out)
+	t.decode, t.encoder = s.codec.decoder(&t.pending), s.codec.encoder()
 	return t
 }
 
@@ -150,9 +150,31 @@ func (t *talk) Write(parts ...any) error {
 			t.out.Write(raw)
 			continue
 		}
-		if err := t.encode(part); err != nil {
+		if err := t.encoder.encode(&t.out, part); err != nil {
 			return fault.As(fault.Internal, err, "message for SRPC")
 		}
+	}
+	return t.write(t.out.Bytes())
+}
+
+// Share implements wire.Talk.
+func (t *talk) Share(key any, build func() (any, error)) error {
+	said, err := t.mux.shared.get(sharedKey{t.encoding, key}, func() (any, []byte, error) {
+		message, err := build()
+		if err != nil {
+			return nil, nil, err
+		}
+		value, err := t.codec.value(message)
+		return message, value, fault.As(fault.Internal, err, "message for SRPC")
+	})
+	if err != nil {
+		return err
+	}
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	t.out.Reset()
+	if err := t.encoder.share(&t.out, said.like, said.value); err != nil {
+		return fault.As(fault.Internal, err, "message for SRPC")
 	}
 	return t.write(t.out.Bytes())
 }

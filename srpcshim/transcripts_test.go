@@ -84,9 +84,9 @@ func TestRecordedMessages(t *testing.T) {
 
 func checkRecorded(t *testing.T, file string, m message, c wire.Codec) {
 	t.Helper()
-	var how codec = gobCodec{}
+	how := newCodecs()[gobEncoding]
 	if m.What == "json" {
-		how = jsonCodec{}
+		how = newCodecs()[jsonEncoding]
 	}
 	taken, err := how.read(bufio.NewReader(bytes.NewReader(m.data)), 1<<20)
 	if err != nil || len(bytes.TrimSpace(m.data[len(taken):])) > 0 && m.What == "json" || len(taken) < len(m.data) && m.What == "gob" {
@@ -133,7 +133,7 @@ func checkIndependently(t *testing.T, file string, m message, ours any) {
 		return
 	}
 	var encoded bytes.Buffer
-	if err := (gobCodec{}).encode(&encoded, ours); err != nil {
+	if err := newCodecs()[gobEncoding].encode(&encoded, ours); err != nil {
 		t.Fatal(err)
 	}
 	theirs, recorded := independent(), independent()

@@ -23,10 +23,8 @@ func (s *Service) GetVmInfo(_ context.Context, req *hypervisorv1.GetVmInfoReques
 // GetVmInfos implements VmService.
 func (s *Service) GetVmInfos(ctx context.Context, req *hypervisorv1.GetVmInfosRequest) (*hypervisorv1.GetVmInfosResponse, error) {
 	all := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
-	if prewire.On(ctx) && all.shared && req.GetPageSize() == 0 && req.GetPageToken() == "" {
-		if raw := all.encoded(); len(raw) > 0 {
-			return prewire.Message(new(hypervisorv1.GetVmInfosResponse), raw), nil
-		}
+	if req.GetPageSize() == 0 && req.GetPageToken() == "" {
+		return prewire.Reply(ctx, &all.full, func() *hypervisorv1.GetVmInfosResponse { return &hypervisorv1.GetVmInfosResponse{VmInfos: all.infos} }), nil
 	}
 	infos, next, err := page.Cut(all.infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
 	if err != nil {
@@ -38,23 +36,20 @@ func (s *Service) GetVmInfos(ctx context.Context, req *hypervisorv1.GetVmInfosRe
 // ListVMs implements VmService.
 func (s *Service) ListVMs(ctx context.Context, req *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error) {
 	all := s.matching(filter{req.GetIgnoreStateMask(), req.GetOwnerUsers(), req.GetOwnerGroups(), req.GetVmTagsToMatch()})
-	if !req.GetSort() && req.GetPageSize() == 0 && req.GetPageToken() == "" {
-		if prewire.On(ctx) && all.shared {
-			if raw := all.encodedList(); len(raw) > 0 {
-				return prewire.Message(new(hypervisorv1.ListVMsResponse), raw), nil
-			}
-		}
-		return &hypervisorv1.ListVMsResponse{IpAddresses: all.addresses()}, nil
-	}
-	infos := all.infos
+	names, infos := &all.names, all.byCreation
 	if req.GetSort() {
-		infos = slices.SortedFunc(slices.Values(infos), byAddress)
+		names, infos = &all.sortedNames, all.byAddress
 	}
-	infos, next, err := page.Cut(infos, req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
+	if req.GetPageSize() == 0 && req.GetPageToken() == "" {
+		return prewire.Reply(ctx, names, func() *hypervisorv1.ListVMsResponse {
+			return &hypervisorv1.ListVMsResponse{IpAddresses: primaryAddresses(infos())}
+		}), nil
+	}
+	cut, next, err := page.Cut(infos(), req.GetPageSize(), req.GetPageToken(), (*hypervisorv1.VmInfo).GetUuid)
 	if err != nil {
 		return nil, err
 	}
-	return &hypervisorv1.ListVMsResponse{NextPageToken: next, IpAddresses: primaryAddresses(infos)}, nil
+	return &hypervisorv1.ListVMsResponse{NextPageToken: next, IpAddresses: primaryAddresses(cut)}, nil
 }
 
 // filter is the filter of GetVmInfos and ListVMs.

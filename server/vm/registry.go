@@ -90,62 +90,8 @@ func (r *Registry) Info(ref string) (*hypervisorv1.VmInfo, error) {
 	return record.GetVmInfo(), err
 }
 
-// listing is all VMs as they were at one time. Nobody changes it.
-type listing struct {
-	infos []*hypervisorv1.VmInfo
-	// shared listings are handed out until something changes.
-	shared bool
-	// addresses returns the first IP addresses of all of them.
-	addresses func() []string
-	// encoded returns the answer of GetVmInfos with all of them in its wire form, encodedList that of ListVMs; nil if it has none.
-	encoded, encodedList func() []byte
-}
-
-func newListing(infos []*hypervisorv1.VmInfo) *listing {
-	addresses := sync.OnceValue(func() []string { return primaryAddresses(infos) })
-	return &listing{
-		infos: infos, addresses: addresses,
-		encoded:     sync.OnceValue(func() []byte { return encode(&hypervisorv1.GetVmInfosResponse{VmInfos: infos}) }),
-		encodedList: sync.OnceValue(func() []byte { return encode(&hypervisorv1.ListVMsResponse{IpAddresses: addresses()}) }),
-	}
-}
-
-// encode returns a message in its wire form, or nil: then the transport says what is wrong when it tries itself.
-func encode(m proto.Message) []byte {
-	raw, err := proto.Marshal(m)
-	if err != nil {
-		return nil
-	}
-	return raw
-}
-
-func primaryAddresses(infos []*hypervisorv1.VmInfo) []string {
-	all := make([]string, 0, len(infos))
-	for _, info := range infos {
-		all = append(all, info.GetAddress().GetIpAddress())
-	}
-	return all
-}
-
 // List returns all VMs in the order of their creation. The slice is the caller's.
 func (r *Registry) List() []*hypervisorv1.VmInfo { return slices.Clone(r.listing().infos) }
-
-// listing returns all VMs in the order of their creation, without a copy if nothing has changed since the last call.
-func (r *Registry) listing() *listing {
-	r.mu.RLock()
-	l := r.listed
-	r.mu.RUnlock()
-	if l != nil {
-		return l
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.listed == nil {
-		r.listed = newListing(slices.Clone(r.ordered))
-		r.listed.shared = true
-	}
-	return r.listed
-}
 
 // byCreation orders VMs.
 func byCreation(a, b *hypervisorv1.VmInfo) int {

@@ -1,6 +1,10 @@
 package dialogue
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/gen/srpc"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
@@ -38,20 +42,15 @@ type updates struct {
 	talk  wire.Talk
 	begun bool
 	host  *hypervisorv1.HostStatus // the last one
-	known map[string]string        // addresses of VMs by their UUIDs
+	// known is the addresses of VMs by their UUIDs, holder the other way round.
+	known, holder map[string]string
 }
 
 func openUpdates(t wire.Talk) wire.Dialogue {
-	u := &updates{talk: t, known: make(map[string]string)}
+	u := &updates{talk: t, known: make(map[string]string), holder: make(map[string]string)}
 	return dialogue[*hypervisorv1.GetUpdatesRequest, *hypervisorv1.GetUpdatesResponse]{
 		u.recv,
-		func(m *hypervisorv1.GetUpdatesResponse) error {
-			w, err := u.convert(m.GetUpdate())
-			if err != nil {
-				return err
-			}
-			return t.Write(w)
-		},
+		u.send,
 		// An Update has no place for an error.
 		func(error) error { return wire.ErrClose },
 	}
@@ -76,13 +75,41 @@ func (u *updates) recv(m *hypervisorv1.GetUpdatesRequest) error {
 	return fault.As(fault.InvalidArgument, err, "request")
 }
 
-func (u *updates) convert(m *hypervisorv1.Update) (*Update, error) {
-	if m == nil {
-		return nil, fault.New(fault.Internal, "an answer without an update")
+// told is what an Update on the wire depends on beside the update: watchers who know the same get the same.
+type told struct {
+	update *hypervisorv1.Update // a batch is one message for all watchers
+	health string
+	memory uint64
+	gone   string
+}
+
+func (u *updates) send(m *hypervisorv1.GetUpdatesResponse) error {
+	update := m.GetUpdate()
+	if update == nil {
+		return fault.New(fault.Internal, "an answer without an update")
 	}
-	if m.GetHost() != nil {
-		u.host = m.GetHost()
+	if update.GetHost() != nil {
+		u.host = update.GetHost()
 	}
+	gone := u.follow(update)
+	build := func() (any, error) { return u.convert(update, gone) }
+	if update.GetFull() || empty(update) { // nobody else says these
+		w, err := build()
+		if err != nil {
+			return err
+		}
+		return u.talk.Write(w)
+	}
+	return u.talk.Share(told{update, u.host.GetHealthStatus(), u.host.GetAvailableMemoryInMib(), strings.Join(gone, " ")}, build)
+}
+
+// empty says whether an update is a mere sign of life.
+func empty(m *hypervisorv1.Update) bool {
+	return len(m.GetVms())+len(m.GetDeletedVms()) == 0 && m.GetHost() == nil && m.GetAddressPool() == nil && m.GetSubnets() == nil
+}
+
+// convert makes an Update. gone are addresses at which there is no VM any more.
+func (u *updates) convert(m *hypervisorv1.Update, gone []string) (*Update, error) {
 	var e wire.Errors
 	w := &Update{HealthStatus: u.host.GetHealthStatus()}
 	u.addHost(&e, w, m.GetHost())
@@ -98,7 +125,7 @@ func (u *updates) convert(m *hypervisorv1.Update) (*Update, error) {
 		w.HaveSubnets = true
 		w.Subnets = wire.List(&e, "Subnets", subnets.GetSubnets(), srpc.SubnetToWire)
 	}
-	u.addVMs(&e, w, m)
+	addVMs(&e, w, m, gone)
 	// Every change tells the memory that is left; an answer to a request tells nothing but the health.
 	if w.HaveVMs || w.HaveSubnets || w.HaveAddressPool || w.HaveDisabled {
 		w.AvailableMemoryInMiB = new(u.host.GetAvailableMemoryInMib())
@@ -117,55 +144,59 @@ func (u *updates) addHost(e *wire.Errors, w *Update, host *hypervisorv1.HostStat
 	w.TotalVolumeBytes = new(host.GetTotalVolumeBytes())
 }
 
-// addVMs tells VMs by their addresses, which may change and come back with another VM.
-func (u *updates) addVMs(e *wire.Errors, w *Update, m *hypervisorv1.Update) {
-	gone := make(map[string]bool)
-	for _, d := range m.GetDeletedVms() {
-		u.forget(d.GetUuid(), d.GetIpAddress(), gone)
-	}
-	listed := make(map[string]bool)
+// addVMs tells VMs by their addresses. One without an address has no name that this protocol knows.
+func addVMs(e *wire.Errors, w *Update, m *hypervisorv1.Update, gone []string) {
 	w.VMs = make(map[string]*srpc.VmInfo)
 	for _, vm := range m.GetVms() {
-		ip := vm.GetAddress().GetIpAddress()
-		listed[vm.GetUuid()] = true
-		if old := u.known[vm.GetUuid()]; old != "" && old != ip {
-			gone[old] = true
-		}
-		if ip == "" {
-			continue // it has no name that this protocol knows
-		}
-		u.known[vm.GetUuid()] = ip
-		w.VMs[ip] = new(live(wire.One(e, "VMs", vm, srpc.VmInfoToWire)))
-	}
-	if m.GetFull() {
-		for uuid, ip := range u.known {
-			if !listed[uuid] {
-				u.forget(uuid, ip, gone)
-			}
+		if ip := vm.GetAddress().GetIpAddress(); ip != "" {
+			w.VMs[ip] = new(live(wire.One(e, "VMs", vm, srpc.VmInfoToWire)))
 		}
 	}
-	for ip := range gone {
-		if w.VMs[ip] == nil {
-			w.VMs[ip] = new(srpc.VmInfo)
-		}
+	for _, ip := range gone {
+		w.VMs[ip] = new(srpc.VmInfo)
 	}
 	w.HaveVMs = m.GetFull() || len(w.VMs) > 0
 }
 
-// forget takes a VM that has gone off its address, unless that is another's already.
-func (u *updates) forget(uuid, ip string, gone map[string]bool) {
+// follow notes where VMs are now and returns, in order, the addresses that none has any more: an address may change, and come back with another VM.
+func (u *updates) follow(m *hypervisorv1.Update) []string {
+	gone := make(map[string]bool)
+	for _, d := range m.GetDeletedVms() {
+		u.leave(d.GetUuid(), d.GetIpAddress(), gone)
+	}
+	listed := make(map[string]bool)
+	for _, vm := range m.GetVms() {
+		uuid, ip := vm.GetUuid(), vm.GetAddress().GetIpAddress()
+		listed[uuid] = true
+		if old := u.known[uuid]; old != ip {
+			u.leave(uuid, old, gone)
+		}
+		if ip != "" {
+			u.known[uuid], u.holder[ip] = ip, uuid
+			delete(gone, ip)
+		}
+	}
+	if m.GetFull() {
+		for uuid, ip := range u.known {
+			if !listed[uuid] {
+				u.leave(uuid, ip, gone)
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(gone))
+}
+
+// leave takes a VM off its address, ip if none is known, which is gone then unless it is another's already.
+func (u *updates) leave(uuid, ip string, gone map[string]bool) {
 	if known := u.known[uuid]; known != "" {
 		ip = known
 	}
 	delete(u.known, uuid)
-	for _, taken := range u.known {
-		if taken == ip {
-			return
-		}
+	if holder := u.holder[ip]; ip == "" || holder != "" && holder != uuid {
+		return
 	}
-	if ip != "" {
-		gone[ip] = true
-	}
+	delete(u.holder, ip)
+	gone[ip] = true
 }
 
 // live gives a VM whose volumes are still to come one without anything in it: clients take a VM without volumes for one that has gone.

@@ -51,6 +51,9 @@ type Talk interface {
 	ReadRaw(p []byte, patient bool) (int, error)
 	// Write says messages and raw bytes ([]byte values) in one go.
 	Write(parts ...any) error
+	// Share says a message that other calls may say too: all that give an equal key, which must be comparable. It is made and encoded for the first of them;
+	// it may be forgotten and made again.
+	Share(key any, build func() (message any, err error)) error
 	// Attend watches, from now until the next read or the end of the handler, that the client stays.
 	Attend()
 	// Cancel ends the handler's context.
