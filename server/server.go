@@ -141,7 +141,7 @@ func (s *Server) wire(ctx context.Context) error {
 	if err := s.wireSRPC(unary, stream, rules); err != nil {
 		return err
 	}
-	return s.wireDoor(ctx, channel, metrics)
+	return s.wireDoor(ctx, channel, metrics, s.srpcLists(ctx, rules))
 }
 
 // wireSRPC makes the legacy protocol's transport.
@@ -158,10 +158,10 @@ func (s *Server) wireSRPC(unary grpc.UnaryServerInterceptor, stream grpc.StreamS
 // maxMessage bounds one message; images come in many.
 const maxMessage = 8 << 20
 
-func (s *Server) wireDoor(ctx context.Context, channel grpc.ClientConnInterface, metrics *prometheus.Registry) error {
+func (s *Server) wireDoor(ctx context.Context, channel grpc.ClientConnInterface, metrics *prometheus.Registry, lists map[string]func() []string) error {
 	handler, err := rest.New(ctx, rest.Deps{
 		Log: s.deps.Log, Channel: channel, Tokens: s.pki, Ready: s.ready, OpenAPI: openapi.JSON, OpenMetrics: s.cfg.OpenMetrics,
-		Metrics: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
+		Metrics: promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}), Lists: lists, OpenLists: s.cfg.AllowUnauthenticatedReads,
 	})
 	if err != nil {
 		return err

@@ -32,6 +32,9 @@ func (s *session) call(ctx context.Context) error {
 		}
 		return s.status("")
 	}
+	if line == upgradeMethod {
+		return s.upgrade(ctx)
+	}
 	m, refusal := s.mux.admit(ctx, line)
 	if err := s.status(refusal); err != nil || refusal != "" {
 		return err

@@ -83,6 +83,12 @@ func stream(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grp
 
 func serve(tb testing.TB, s *services, change func(*srpcshim.Options)) *server {
 	tb.Helper()
+	return serveOn(tb, "127.0.0.1", s, change)
+}
+
+// serveOn serves on an address of this host.
+func serveOn(tb testing.TB, host string, s *services, change func(*srpcshim.Options)) *server {
+	tb.Helper()
 	ca := srpctest.NewAuthority(tb, "methods CA")
 	var schema []protoreflect.ServiceDescriptor
 	for _, f := range []protoreflect.FileDescriptor{
@@ -125,12 +131,12 @@ func serve(tb testing.TB, s *services, change func(*srpcshim.Options)) *server {
 	if err := mux.Check(); err != nil {
 		tb.Fatal(err)
 	}
-	return listen(tb, mux, ca)
+	return listen(tb, host, mux, ca)
 }
 
-func listen(tb testing.TB, mux *srpcshim.Mux, ca *srpctest.Authority) *server {
+func listen(tb testing.TB, host string, mux *srpcshim.Mux, ca *srpctest.Authority) *server {
 	tb.Helper()
-	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -30,6 +30,21 @@ func (l *lifetime) change(busy bool, d time.Duration) bool {
 	return l.conn.SetReadDeadline(time.Now().Add(d)) == nil
 }
 
+// move goes on with another connection. False = the server ends.
+func (l *lifetime) move(to net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn = to
+	return !l.ending
+}
+
+// cut ends reading and writing at once.
+func (l *lifetime) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_ = l.conn.SetDeadline(longAgo()) // closing it is ServeConn's
+}
+
 // end makes a wait for the client return at once; a call under way goes on to its end.
 func (l *lifetime) end() {
 	l.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -128,6 +129,20 @@ func (m *Mux) problem(format string, args ...any) {
 
 // Check returns what was wrong with the services registered.
 func (m *Mux) Check() error { return fault.Wrap(errors.Join(m.problems...), "SRPC") }
+
+// Names returns the methods, as Service.Method and in order, whose full gRPC name passes.
+func (m *Mux) Names(pass func(fullMethod string) bool) []string {
+	var all []string
+	for service, methods := range m.services {
+		for name, entry := range methods {
+			if pass(entry.FullMethod) {
+				all = append(all, service+"."+name)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
 
 // find returns the method of a method line, or the text that refuses it.
 func (m *Mux) find(line string) (found *method, refusal string) {

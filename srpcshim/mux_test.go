@@ -131,7 +131,7 @@ func TestErrorsReachTheCaller(t *testing.T) {
 
 func TestMethodLines(t *testing.T) {
 	t.Parallel()
-	s := serve(t, answering(), func(o *srpcshim.Options) { o.Streams = nil })
+	s := serveOn(t, "127.0.0.2", answering(), func(o *srpcshim.Options) { o.Streams = nil }) // clients come from 127.0.0.1
 	for _, path := range []string{srpctest.SecureGob, srpctest.SecureJSON} {
 		c := s.dial(path, "alice")
 		for line, want := range map[string]string{

@@ -39,7 +39,7 @@ func (m *Mux) ServeConn(ctx context.Context, conn net.Conn) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	s := &session{mux: m, conn: conn, in: bufio.NewReaderSize(conn, lineSize), life: lifetime{conn: conn}}
-	stop := context.AfterFunc(ctx, func() { s.drain(work, cancel, conn) })
+	stop := context.AfterFunc(ctx, func() { s.drain(work, cancel) })
 	defer stop()
 	defer func() {
 		if r := recover(); r != nil {
@@ -54,7 +54,7 @@ func (m *Mux) ServeConn(ctx context.Context, conn net.Conn) {
 }
 
 // drain lets the call under way finish for a while, then cuts it.
-func (s *session) drain(work context.Context, cancel context.CancelFunc, conn net.Conn) {
+func (s *session) drain(work context.Context, cancel context.CancelFunc) {
 	s.life.end()
 	timer := time.NewTimer(s.mux.opts.Limits.Drain)
 	defer timer.Stop()
@@ -62,7 +62,7 @@ func (s *session) drain(work context.Context, cancel context.CancelFunc, conn ne
 	case <-work.Done():
 	case <-timer.C:
 		cancel()
-		_ = conn.SetDeadline(longAgo()) // closing it is ServeConn's
+		s.life.cut()
 	}
 }
 

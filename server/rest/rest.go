@@ -30,6 +30,9 @@ type Deps struct {
 	Metrics     http.Handler
 	OpenMetrics bool
 	OpenAPI     []byte
+	// Lists are pages of lines by their paths: what legacy clients ask a server about itself. Callers need a credential unless OpenLists.
+	Lists     map[string]func() []string
+	OpenLists bool
 }
 
 const requestIDHeader = "X-Request-Id"
@@ -46,6 +49,9 @@ func New(ctx context.Context, d Deps) (http.Handler, error) {
 	mux.HandleFunc("GET /readyz", h.ready)
 	mux.Handle("GET /metrics", h.authenticated(d.Metrics, d.OpenMetrics))
 	mux.Handle("GET /openapi.json", h.authenticated(http.HandlerFunc(h.openAPI), false))
+	for path, lines := range d.Lists {
+		mux.Handle("GET "+path, h.authenticated(list(lines), d.OpenLists))
+	}
 	mux.HandleFunc("POST /v1/vms:upload", h.uploadVM)
 	mux.HandleFunc("GET /v1/vms/{vm}/serial", h.serial)
 	mux.HandleFunc("GET /v1/vms/{vm}/console", h.display)
@@ -114,6 +120,10 @@ func (h handlers) authenticated(next http.Handler, open bool) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func list(lines func() []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, strings.Join(lines(), "\n")) })
 }
 
 func plain(w http.ResponseWriter, code int, text string) {
