@@ -8,7 +8,7 @@ PROGRAMS := hypervisord hyperctl hyperexport vcentersim
 # What a test may take in all; the tests on a real libvirtd boot guests under software emulation.
 TEST_TIMEOUT := 15m
 
-.PHONY: help build test check lint generate check-generate proto-lint proto-breaking checklist demo run bench bench-api bench-export bench-convert bench-hypervisor fuzz ci deps tools fmt
+.PHONY: help build test check lint generate check-generate proto-lint proto-breaking checklist demo run bench bench-api bench-export bench-convert bench-hypervisor bench-srpc fuzz ci deps tools fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,7 +71,7 @@ run: build ## run the daemon on defaults, on this host's loopback only, with its
 	@echo "in another terminal: bin/hyperctl --server unix://$(CURDIR)/.cache/run/sock status"
 	bin/hypervisord --state-dir $(CURDIR)/.cache/run/state --socket $(CURDIR)/.cache/run/sock --listen 127.0.0.1:8080 --listen 127.0.0.1:6976
 
-bench: bench-api bench-export bench-convert bench-hypervisor ## run all benchmarks
+bench: bench-api bench-export bench-convert bench-hypervisor bench-srpc ## run all benchmarks
 
 bench-api: build ## GetVmInfo over gRPC and REST against a bare grpc-go server
 	go run ./test/bench/api
@@ -86,6 +86,9 @@ bench-convert: deps build ## all pairs of disk formats against qemu-img, on a di
 
 bench-hypervisor: deps build ## 10,000 VMs: calls, start, updates to 1,000 watchers; a start on libvirt against virsh
 	go run ./test/bench/hypervisor
+
+bench-srpc: build ## calls over SRPC and what they cost, beside gRPC; updates to 100 watchers
+	go run ./test/bench/srpc
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)

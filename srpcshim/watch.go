@@ -9,26 +9,62 @@ import (
 	"time"
 )
 
+// unattended is how long a call may take before somebody watches whether its client stays. Most calls are over by then.
+const unattended = 20 * time.Millisecond
+
 // attended runs f with a context that ends when the client is lost, so that a call does not work on for nobody. A client that closes only its
 // sending half still wants its answer.
 func (s *session) attended(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := s.life.conn.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
-	var watcher sync.WaitGroup
-	watcher.Go(func() {
-		if _, err := s.in.Peek(1); s.lost(err) {
-			cancel()
-		}
-	})
+	a := &attendance{session: s, lost: cancel}
+	timer := time.AfterFunc(unattended, a.begin)
 	err := f(ctx)
-	// Ends the watcher; the next wait for the client sets another deadline. What the watcher saw of the next call stays in the buffer.
-	if end := s.life.conn.SetReadDeadline(longAgo()); err == nil {
+	timer.Stop()
+	if end := a.end(); err == nil {
 		err = end
 	}
-	watcher.Wait()
+	return err
+}
+
+// attendance is the watching of a client during a call.
+type attendance struct {
+	session *session
+	lost    func()
+
+	mu      sync.Mutex
+	over    bool
+	watcher *sync.WaitGroup // nil = nobody watches
+}
+
+func (a *attendance) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return
+	}
+	if a.session.life.conn.SetReadDeadline(time.Time{}) != nil {
+		a.lost()
+		return
+	}
+	a.watcher = new(sync.WaitGroup)
+	a.watcher.Go(func() {
+		if _, err := a.session.in.Peek(1); a.session.lost(err) {
+			a.lost()
+		}
+	})
+}
+
+// end ends the watching; the next wait for the client sets another deadline. What the watcher saw of the next call stays in the buffer.
+func (a *attendance) end() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	if a.watcher == nil {
+		return nil
+	}
+	err := a.session.life.conn.SetReadDeadline(longAgo())
+	a.watcher.Wait()
 	return err
 }
 

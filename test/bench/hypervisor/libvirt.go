@@ -10,6 +10,7 @@ import (
 	"time"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/test/bench/daemon"
 	"github.com/hyperplane-project/hyperplane/test/privatelibvirt"
 	"github.com/hyperplane-project/hyperplane/test/proc"
 )
@@ -27,15 +28,13 @@ func compareStart(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, libvirt.Stop()) }()
-	d := &daemon{dir: dir}
 	config := fmt.Sprintf("hypervisor: {driver: libvirt, socket: %s, accel: tcg, run_dir: %s}\nlog_level: error\n", libvirt.Socket, filepath.Join(dir, "vms"))
-	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {
+	started, err := daemon.New(ctx, dir, config)
+	if err != nil {
 		return err
 	}
-	if err := d.start(ctx); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.stop()) }()
+	d := bench{started}
+	defer func() { err = errors.Join(err, d.Stop()) }()
 	var ours, theirs []time.Duration
 	for i := range starts + 1 {
 		a, b, err := d.startBoth(ctx, "qemu+unix:///system?socket="+libvirt.Socket)
@@ -54,16 +53,16 @@ func compareStart(ctx context.Context, dir string) (err error) {
 }
 
 // startBoth starts one VM by StartVm, and then the same machine by virsh.
-func (d *daemon) startBoth(ctx context.Context, uri string) (ours, theirs time.Duration, err error) {
+func (d bench) startBoth(ctx context.Context, uri string) (ours, theirs time.Duration, err error) {
 	virsh := func(args ...string) (string, error) {
 		return proc.Run(ctx, nil, "virsh", append([]string{"-q", "-c", uri}, args...)...)
 	}
-	uuid, err := d.create(ctx)
+	uuid, err := d.Create(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
 	begin := time.Now()
-	if _, err := d.vms.StartVm(ctx, &hypervisorv1.StartVmRequest{Vm: uuid}); err != nil {
+	if _, err := d.VMs.StartVm(ctx, &hypervisorv1.StartVmRequest{Vm: uuid}); err != nil {
 		return 0, 0, err
 	}
 	ours = time.Since(begin)
@@ -71,7 +70,7 @@ func (d *daemon) startBoth(ctx context.Context, uri string) (ours, theirs time.D
 	if err != nil {
 		return 0, 0, err
 	}
-	file := filepath.Join(d.dir, "machine.xml")
+	file := filepath.Join(d.Dir, "machine.xml")
 	if err := os.WriteFile(file, []byte(xml), 0o600); err != nil {
 		return 0, 0, err
 	}
@@ -88,6 +87,6 @@ func (d *daemon) startBoth(ctx context.Context, uri string) (ours, theirs time.D
 		return 0, 0, err
 	}
 	theirs = time.Since(begin)
-	_, err = d.vms.DestroyVm(ctx, &hypervisorv1.DestroyVmRequest{Vm: uuid})
+	_, err = d.VMs.DestroyVm(ctx, &hypervisorv1.DestroyVmRequest{Vm: uuid})
 	return ours, theirs, err
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/hyperplane-project/hyperplane/test/bench/daemon"
 )
 
 func main() {
@@ -50,26 +52,27 @@ func run(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
-	d, err := newDaemon(ctx, dir)
+	started, err := daemon.New(ctx, dir, daemon.Fake)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.stop()) }()
-	if err := d.fill(ctx, few); err != nil {
+	d := bench{started}
+	defer func() { err = errors.Join(err, d.Stop()) }()
+	if err := d.Fill(ctx, few); err != nil {
 		return err
 	}
 	slow, err := d.churn(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.fill(ctx, 1000); err != nil {
+	if err := d.Fill(ctx, 1000); err != nil {
 		return err
 	}
 	if err := d.idle(ctx); err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := d.fill(ctx, o.vms); err != nil {
+	if err := d.Fill(ctx, o.vms); err != nil {
 		return err
 	}
 	fmt.Printf("%-58s %.0f/s\n", fmt.Sprintf("create on the way from 1000 to %d VMs", o.vms), float64(o.vms-1000)/time.Since(began).Seconds())

@@ -27,7 +27,7 @@ const connections = 20
 const lastTag = "last "
 
 // watch has many subscribers watch while VMs change, and tells how long a change takes to reach them.
-func (d *daemon) watch(ctx context.Context, o options) error {
+func (d bench) watch(ctx context.Context, o options) error {
 	uuids, err := d.some(ctx, 200)
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func (d *daemon) watch(ctx context.Context, o options) error {
 	var watchers []*watcher
 	var ccs []*grpc.ClientConn
 	for range connections {
-		cc, err := d.dial()
+		cc, err := d.Dial()
 		if err != nil {
 			return err
 		}
@@ -58,7 +58,7 @@ func (d *daemon) watch(ctx context.Context, o options) error {
 	for _, w := range watchers {
 		following.Go(func() { w.follow(len(uuids)) })
 	}
-	before, err := d.cpu()
+	before, err := d.CPU()
 	if err != nil {
 		return err
 	}
@@ -69,11 +69,11 @@ func (d *daemon) watch(ctx context.Context, o options) error {
 	}
 	took := time.Since(begin)
 	following.Wait()
-	after, err := d.cpu()
+	after, err := d.CPU()
 	if err != nil {
 		return err
 	}
-	memory, err := d.memory()
+	memory, err := d.Memory()
 	if err != nil {
 		return err
 	}
@@ -95,8 +95,8 @@ func (d *daemon) watch(ctx context.Context, o options) error {
 func ms(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 // some returns the UUIDs of some VMs.
-func (d *daemon) some(ctx context.Context, n uint32) ([]string, error) {
-	res, err := d.vms.GetVmInfos(ctx, &hypervisorv1.GetVmInfosRequest{PageSize: n})
+func (d bench) some(ctx context.Context, n uint32) ([]string, error) {
+	res, err := d.VMs.GetVmInfos(ctx, &hypervisorv1.GetVmInfosRequest{PageSize: n})
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +108,8 @@ func (d *daemon) some(ctx context.Context, n uint32) ([]string, error) {
 }
 
 // change gives VMs a tag with the time, at a rate, and at the end each one the last tag.
-func (d *daemon) change(ctx context.Context, uuids []string, o options) (int, error) {
-	config := hypervisorv1.NewVmConfigurationServiceClient(d.cc)
+func (d bench) change(ctx context.Context, uuids []string, o options) (int, error) {
+	config := hypervisorv1.NewVmConfigurationServiceClient(d.Conn)
 	set := func(uuid, value string) error {
 		_, err := config.ChangeVmTags(ctx, &hypervisorv1.ChangeVmTagsRequest{Vm: uuid, Tags: map[string]string{"at": value}})
 		return err
