@@ -103,7 +103,7 @@ func (s *Server) openState(ctx context.Context) error {
 	s.store = st
 	s.pki, err = pki.Open(pki.Config{
 		Dir: filepath.Join(s.cfg.StateDir, "pki"), Names: s.cfg.TLSNames, ClientCAs: s.cfg.ClientCAFile, IdentityCAs: s.cfg.IdentityCAFile,
-		Now: s.deps.Now,
+		CertFile: s.cfg.CertFile, KeyFile: s.cfg.KeyFile, Now: s.deps.Now,
 	})
 	if err == nil {
 		err = store.Migrate(ctx, st, migrations())

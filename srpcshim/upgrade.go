@@ -95,11 +95,8 @@ func (s *session) move(t *talk, m *meeting, proof []byte) (net.Conn, error) {
 	if (err != nil || !two.SentServerCookie) && !m.recognised.CompareAndSwap(false, true) {
 		err = errors.Join(err, closed(<-arrived))
 	}
-	if err != nil {
+	if err != nil || !two.SentServerCookie { // to a client that did not come nothing is replied
 		return nil, err
-	}
-	if !two.SentServerCookie {
-		return nil, t.Write(upgradeReplyTwo{})
 	}
 	conn := <-arrived
 	if conn == nil {

@@ -48,6 +48,9 @@ type Config struct {
 	DaemonAddr string `yaml:"daemon_addr"`
 	// TLSNames are further names and addresses in the server's certificate.
 	TLSNames []string `yaml:"tls_names"`
+	// CertFile and KeyFile are the server's certificate, PEM; empty = one that the daemon's own CA signs.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
 	// ClientCAFile are CAs whose client certificates are believed, method lists included; IdentityCAFile those believed for names only.
 	ClientCAFile   string `yaml:"client_ca_file"`
 	IdentityCAFile string `yaml:"identity_ca_file"`
@@ -262,6 +265,9 @@ func (c *Config) Validate() error {
 		if !slices.Contains(check.allowed, check.value) {
 			return fault.New(fault.InvalidArgument, "%s: %q is not one of %s", key, check.value, strings.Join(check.allowed, ", "))
 		}
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return fault.New(fault.InvalidArgument, "give both cert_file and key_file")
 	}
 	if p := c.Peers; (p.CertFile == "") != (p.KeyFile == "") {
 		return fault.New(fault.InvalidArgument, "peers: give both cert_file and key_file")

@@ -4,8 +4,6 @@ package pki
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -14,12 +12,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/hyperplane-project/hyperplane/internal/certs"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/internal/principal"
 )
@@ -49,6 +48,8 @@ type Config struct {
 	Names []string
 	// ClientCAs are further CAs whose client certificates are believed, method lists included; IdentityCAs are believed for user and groups only.
 	ClientCAs, IdentityCAs string
+	// CertFile and KeyFile are the server's certificate, PEM; empty = one of its own CA.
+	CertFile, KeyFile string
 	// Now is the clock.
 	Now func() time.Time
 }
@@ -71,11 +72,13 @@ func Open(cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := m.leaf(ca, serverFile, serverKeyFile, serverTemplate(cfg.Names))
+	server, err := m.server(ca, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := m.leaf(ca, AdminFile, AdminKeyFile, adminTemplate()); err != nil {
+	if _, err := m.leaf(ca, AdminFile, AdminKeyFile, nil, func() (certs.Pair, error) {
+		return ca.NewUser(certs.User{Name: AdminName, Methods: []string{"*.*"}}, certs.Term{Now: m.now})
+	}); err != nil {
 		return nil, err
 	}
 	token, err := m.token()
@@ -83,7 +86,7 @@ func Open(cfg Config) (*Authority, error) {
 		return nil, err
 	}
 	a := &Authority{server: server, clients: x509.NewCertPool(), methodsIssuers: make(map[string]bool), tokenHash: sha256.Sum256([]byte(token))}
-	a.trust(ca.cert, true)
+	a.trust(ca.Cert, true)
 	return a, errors.Join(a.trustFile(cfg.ClientCAs, true), a.trustFile(cfg.IdentityCAs, false))
 }
 
@@ -98,11 +101,11 @@ func (a *Authority) trustFile(path string, methods bool) error {
 	if path == "" {
 		return nil
 	}
-	certs, err := readCertificates(path)
+	all, err := certs.ReadCertificates(path)
 	if err != nil {
 		return err
 	}
-	for _, c := range certs {
+	for _, c := range all {
 		a.trust(c, methods)
 	}
 	return nil
@@ -135,52 +138,57 @@ func (a *Authority) CheckToken(_ context.Context, token string) (principal.Princ
 	return principal.Principal{Name: AdminName, Admin: true, Via: "token"}, nil
 }
 
+// maker makes what is missing in a directory.
 type maker struct {
 	dir string
 	now time.Time
 }
 
-type keyPair struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
+func (m maker) path(name string) string { return filepath.Join(m.dir, name) }
 
 // authority reads the CA, or makes it if there is none. One that exists is never replaced: certificates hang on it.
-func (m maker) authority() (keyPair, error) {
-	pair, err := m.read(CAFile, caKeyFile)
+func (m maker) authority() (certs.Pair, error) {
+	pair, err := certs.Read(m.path(CAFile), m.path(caKeyFile))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return pair, err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return keyPair{}, err
+	if pair, err = certs.NewCA("Hyperplane CA", certs.Term{Now: m.now}); err != nil {
+		return pair, err
 	}
-	template, err := caTemplate(m.now)
-	if err != nil {
-		return keyPair{}, err
-	}
-	return m.sign(template, keyPair{template, key}, key, CAFile, caKeyFile)
+	return pair, pair.Write(m.path(CAFile), m.path(caKeyFile))
 }
 
 // leaf reads a certificate, or makes it if it is missing, about to end, of another CA, or lacks a name.
-func (m maker) leaf(ca keyPair, certFile, keyFile string, template *x509.Certificate) (tls.Certificate, error) {
-	pair, err := m.read(certFile, keyFile)
+func (m maker) leaf(ca certs.Pair, certFile, keyFile string, names []string, fresh func() (certs.Pair, error)) (tls.Certificate, error) {
+	pair, err := certs.Read(m.path(certFile), m.path(keyFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return tls.Certificate{}, err
 	}
-	if err != nil || m.now.Add(renewBefore).After(pair.cert.NotAfter) || pair.cert.CheckSignatureFrom(ca.cert) != nil || !covers(pair.cert, template) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
+	if err != nil || m.now.Add(renewBefore).After(pair.Cert.NotAfter) || pair.Cert.CheckSignatureFrom(ca.Cert) != nil || !covers(pair.Cert, names) {
+		if pair, err = fresh(); err != nil {
 			return tls.Certificate{}, err
 		}
-		if err := fillTemplate(template, m.now); err != nil {
-			return tls.Certificate{}, err
-		}
-		if pair, err = m.sign(template, ca, key, certFile, keyFile); err != nil {
+		if err := pair.Write(m.path(certFile), m.path(keyFile)); err != nil {
 			return tls.Certificate{}, err
 		}
 	}
-	return tls.Certificate{Certificate: [][]byte{pair.cert.Raw, ca.cert.Raw}, PrivateKey: pair.key, Leaf: pair.cert}, nil
+	return tls.Certificate{Certificate: [][]byte{pair.Cert.Raw, ca.Cert.Raw}, PrivateKey: pair.Key, Leaf: pair.Cert}, nil
+}
+
+// server returns the certificate that the configuration names, or our own.
+func (m maker) server(ca certs.Pair, cfg Config) (tls.Certificate, error) {
+	if cfg.CertFile == "" {
+		names := serverNames(cfg.Names)
+		return m.leaf(ca, serverFile, serverKeyFile, names, func() (certs.Pair, error) { return ca.NewServer(names, nil, certs.Term{Now: m.now}) })
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+	if err != nil {
+		return pair, fault.As(fault.InvalidArgument, err, "the server's certificate (cert_file, key_file)")
+	}
+	if m.now.After(pair.Leaf.NotAfter) {
+		return pair, fault.New(fault.FailedPrecondition, "%s: the server's certificate ended on %s", cfg.CertFile, pair.Leaf.NotAfter.Format(time.DateOnly))
+	}
+	return pair, nil
 }
 
 func (m maker) token() (string, error) {
@@ -203,37 +211,26 @@ func (m maker) token() (string, error) {
 	return token, fault.Wrap(os.WriteFile(path, []byte(token+"\n"), 0o600), "admin token")
 }
 
-// covers says whether the certificate holds all names of the template.
-func covers(cert, template *x509.Certificate) bool {
-	for _, name := range template.DNSNames {
+// covers says whether the certificate holds all names.
+func covers(cert *x509.Certificate, names []string) bool {
+	for _, name := range names {
 		if cert.VerifyHostname(name) != nil {
-			return false
-		}
-	}
-	for _, ip := range template.IPAddresses {
-		if cert.VerifyHostname(ip.String()) != nil {
 			return false
 		}
 	}
 	return true
 }
 
-func serverTemplate(names []string) *x509.Certificate {
-	t := &x509.Certificate{
-		DNSNames:    []string{"localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
+// serverNames adds what every server is called.
+func serverNames(more []string) []string {
+	names := []string{"localhost", "127.0.0.1", "::1"}
 	if host, err := os.Hostname(); err == nil {
 		names = append([]string{host}, names...)
 	}
-	for _, n := range names {
-		if ip := net.ParseIP(n); ip != nil {
-			t.IPAddresses = append(t.IPAddresses, ip)
-		} else if n != "localhost" {
-			t.DNSNames = append(t.DNSNames, n)
+	for _, n := range more {
+		if !slices.Contains(names, n) {
+			names = append(names, n)
 		}
 	}
-	t.Subject.CommonName = "hypervisord"
-	return t
+	return names
 }

@@ -53,7 +53,10 @@ func (c *Client) Upgrade(ctx context.Context, visit func(conn net.Conn, cookie [
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	if err := errors.Join(call.Send(UpgradeRequestTwo{arrived}), call.Receive(two)); err != nil || two.Error != "" || !arrived {
+	if !arrived {
+		return errors.Join(call.Send(UpgradeRequestTwo{}), conn.Close(), errors.New("not there"))
+	}
+	if err := errors.Join(call.Send(UpgradeRequestTwo{true}), call.Receive(two)); err != nil || two.Error != "" {
 		return errors.Join(err, fmt.Errorf("reply two: %q", two.Error), conn.Close())
 	}
 	back := make([]byte, len(mine))

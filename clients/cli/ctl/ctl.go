@@ -55,7 +55,7 @@ flags. A VM is named by its IP address, UUID or name.
 	f.BoolVar(&a.plaintext, "plaintext", false, "speak without TLS (only to a server on this host)")
 	f.StringVar(&a.progress, "progress", "auto", "how progress is shown: auto, bar, plain or none")
 	a.format.Bind(c, "output")
-	c.AddCommand(a.vmCommand(), a.consoleCommand(), a.vncCommand(), a.monitorCommand(), a.hostCommand(), a.jobCommand(), a.sourceCommand(), a.imageCommand(), a.subnetCommand(), a.statusCommand())
+	c.AddCommand(a.vmCommand(), a.consoleCommand(), a.vncCommand(), a.monitorCommand(), a.hostCommand(), a.jobCommand(), a.sourceCommand(), a.imageCommand(), a.subnetCommand(), a.statusCommand(), a.certCommand())
 	for _, sub := range c.Commands() {
 		arguments(sub)
 	}
