@@ -34,7 +34,7 @@ func (s *Service) Admit(ctx context.Context, info *hypervisorv1.VmInfo, caller p
 	s.capacity.Lock()
 	defer s.capacity.Unlock()
 	if memory {
-		err = s.checkMemory(ctx, info)
+		err = s.checkMemory(ctx, info, true)
 	}
 	if err == nil {
 		err = s.registry.Add(ctx, &hypervisorv1.LocalVmInfo{VmInfo: info}, creating(uuid))

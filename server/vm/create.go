@@ -152,7 +152,7 @@ func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func
 	c.capacity.Lock()
 	defer c.capacity.Unlock()
 	if !c.spec.GetDoNotStart() {
-		err = c.checkMemory(ctx, info)
+		err = c.checkMemory(ctx, info, !c.spec.GetSkipMemoryCheck())
 	}
 	if err == nil {
 		err = c.registry.Add(ctx, record, creating(info.GetUuid()))

@@ -188,16 +188,25 @@ func (s *Service) enabled() error {
 	return nil
 }
 
-// checkMemory refuses a start for which the host has not enough memory. The caller holds capacity.
-func (s *Service) checkMemory(ctx context.Context, info *hypervisorv1.VmInfo) error {
+// checkMemory refuses a start for which the host has not enough memory beside its other VMs; with test, also one for which others than VMs leave too little
+// at present. The caller holds capacity.
+func (s *Service) checkMemory(ctx context.Context, info *hypervisorv1.VmInfo, test bool) error {
 	c, err := s.Capacity(ctx)
 	if err != nil {
 		return err
 	}
-	if want := info.GetMemoryInMib(); want > c.GetAvailableMemoryInMib() {
+	want := info.GetMemoryInMib()
+	if want > c.GetAvailableMemoryInMib() {
 		return fault.New(fault.ResourceExhausted, "vm %s: wants %d MiB of memory, the host has %d MiB left", name(info), want, c.GetAvailableMemoryInMib())
 	}
-	return nil
+	if !test {
+		return nil
+	}
+	host, err := s.Driver.Host(ctx)
+	if free := host.FreeBytes >> 20; err == nil && want > free {
+		err = fault.New(fault.ResourceExhausted, "vm %s: wants %d MiB of memory, the host can give %d MiB at present: what is not VMs uses the rest", name(info), want, free)
+	}
+	return err
 }
 
 // Capacity returns the host's figures as far as VMs decide them; the space for volumes is the host service's business.

@@ -50,6 +50,11 @@ func (s *Service) Resume(ctx context.Context, uuid string, dhcpTimeout time.Dura
 	return s.resume(ctx, uuid, dhcpTimeout, startOptions{})
 }
 
+// ResumeUntested is Resume without a look whether the host can give the memory at present.
+func (s *Service) ResumeUntested(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error) {
+	return s.resume(ctx, uuid, dhcpTimeout, startOptions{untested: true})
+}
+
 // ResumeDebugging starts a VM that is STOPPED from the raw volume DebugFile of its root volume, which becomes its first further disk. The VM is then
 // DEBUGGING; the debug volume is removed when it is stopped or started. The caller holds the lock.
 func (s *Service) ResumeDebugging(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error) {
@@ -61,7 +66,7 @@ func (s *Service) resume(ctx context.Context, uuid string, dhcpTimeout time.Dura
 	if err != nil {
 		return false, err
 	}
-	if err := s.beginStart(ctx, record); err != nil {
+	if err := s.beginStart(ctx, record, o); err != nil {
 		return false, err
 	}
 	l, err := s.expectLease(uuid, dhcpTimeout)

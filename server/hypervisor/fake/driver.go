@@ -48,7 +48,7 @@ func (d *Driver) doMachine(ctx context.Context, method Method, uuid string, f fu
 // Host describes the host.
 func (d *Driver) Host(ctx context.Context) (host hypervisor.Host, err error) {
 	err = d.do(ctx, MethodHost, func(h *Host) error {
-		free := h.opts.MemoryBytes
+		free := h.opts.MemoryBytes - min(h.opts.MemoryBytes, h.others)
 		for _, m := range h.machines {
 			if m.state.Alive() {
 				free -= min(free, m.spec.MemoryBytes)

@@ -45,8 +45,16 @@ type Host struct {
 	gates    map[Method]chan struct{}
 	virt     virtualisation
 	down     bool
+	others   uint64 // bytes of memory that is used by others than machines
 	// appliances is what is kept for hypervisor.Appliances, by UUID.
 	appliances map[string]appliance
+}
+
+// UseMemory says how many bytes of memory others than machines use from now on.
+func (h *Host) UseMemory(bytes uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.others = bytes
 }
 
 // NewHost makes a host without machines.
