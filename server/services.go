@@ -120,7 +120,7 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 		return nil, err
 	}
 	s.transfer = &transfer.Service{
-		Log: d.Log, Operations: s.vms, UserData: s.userData, Machines: d.Driver, Files: files, Bridges: s.network, Hosts: hosts{cfg.Peers},
+		Log: d.Log, Operations: s.vms, UserData: s.userData, Machines: d.Driver, Files: files, Bridges: s.network, Hosts: hosts{cfg.Peers, d.Log},
 		Cookie: s.host.Cookie, Now: d.Now, NewUUID: d.NewUUID,
 	}
 	s.virt = virtualisation.New(virtualisation.Deps{

@@ -123,7 +123,16 @@ type Peers struct {
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
 	CAFile   string `yaml:"ca_file"`
+	// Protocol is what other hosts speak: grpc (they are Hyperplane), srpc (of the Dominator ecosystem) or auto, which finds out for each.
+	Protocol string `yaml:"protocol"`
 }
+
+// The protocols of other hosts.
+const (
+	ProtocolAuto = "auto"
+	ProtocolGRPC = "grpc"
+	ProtocolSRPC = "srpc"
+)
 
 // Subnet is a subnet for VMs.
 type Subnet struct {
@@ -252,6 +261,9 @@ func (c *Config) Validate() error {
 	if err := c.checkDirectories(); err != nil {
 		return err
 	}
+	if c.Peers.Protocol == "" {
+		c.Peers.Protocol = ProtocolAuto
+	}
 	for key, check := range map[string]struct {
 		value   string
 		allowed []string
@@ -260,6 +272,7 @@ func (c *Config) Validate() error {
 		"log_format":        {c.LogFormat, []string{"text", "json"}},
 		"hypervisor.driver": {c.Hypervisor.Driver, []string{"libvirt", "fake"}},
 		"hypervisor.accel":  {c.Hypervisor.Accel, []string{"auto", "kvm", "tcg"}},
+		"peers.protocol":    {c.Peers.Protocol, []string{ProtocolAuto, ProtocolGRPC, ProtocolSRPC}},
 		"default_format":    {c.DefaultFormat, []string{"qcow2", "raw", "vmdk", "vhd", "vhdx", "vdi"}},
 	} {
 		if !slices.Contains(check.allowed, check.value) {

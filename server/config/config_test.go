@@ -70,6 +70,7 @@ func TestUnknownKeySaysFileAndLine(t *testing.T) {
 		"log_level: info\nlog_lvl: info\n":             "line 2: field log_lvl",
 		"LogLevel: info\n\nDownloadWorker: 4\n":        "line 3: field download_worker",
 		"hypervisor:\n  driver: fake\n  colour: red\n": "line 3: field colour",
+		"peers: {protocol: telnet}\n":                  "peers.protocol: \"telnet\" is not one of auto, grpc, srpc",
 		"cert_file: /etc/a.pem\n":                      "give both cert_file and key_file",
 		"log_level: loud\n":                            "log_level: \"loud\" is not one of",
 		"job_concurrency: many\n":                      "line 1",

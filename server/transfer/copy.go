@@ -69,7 +69,7 @@ func (s *Service) copied(from, wish *hypervisorv1.VmInfo, caller principal.Calle
 			info.OwnerUsers = append(info.OwnerUsers, u)
 		}
 	}
-	return info, nil
+	return info, checkHere(info)
 }
 
 // copy fills the copy. A VM that runs at the source is stopped for the last part and started again, whatever happens.
@@ -106,10 +106,11 @@ func (a *arrival) copyRest(ctx context.Context) (err error) {
 	if err := a.tell("stopping VM"); err != nil {
 		return err
 	}
+	// It is started again also if only the answer was lost.
+	defer func() { err = errors.Join(err, a.from.startAgain(context.WithoutCancel(ctx))) }()
 	if err := a.from.stop(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, a.from.start(context.WithoutCancel(ctx))) }()
 	if err := a.tell("update volume(s)"); err != nil {
 		return err
 	}

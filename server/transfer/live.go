@@ -107,7 +107,7 @@ func (l *live) prepare(ctx context.Context) (err error) {
 	if l.stream, err = l.from.peers.SendVm(ctx); err != nil {
 		return l.from.fault(err, "send the VM")
 	}
-	if err := l.stream.Send(&hypervisorv1.SendVmRequest{Vm: l.from.info.GetUuid(), AccessToken: l.from.token}); err != nil && !isEnd(err) {
+	if err := l.stream.Send(&hypervisorv1.SendVmRequest{Vm: l.from.ref(), AccessToken: l.from.token}); err != nil && !isEnd(err) {
 		return l.from.fault(err, "send the VM")
 	}
 	m, err := l.stream.Recv()

@@ -43,6 +43,12 @@ func (s *Service) MigrateVm(stream migrateStream) error {
 	}
 	info := proto.CloneOf(from.info)
 	info.IdentityName, info.IdentityExpires = "", nil // the key stays behind
+	if from.foreign() {
+		info.Uuid = s.NewUUID()
+	}
+	if err := checkHere(info); err != nil {
+		return fault.As(fault.FailedPrecondition, err, "vm %s: can not be migrated here", vm.Name(from.info))
+	}
 	m := &migration{start: start, recv: stream.Recv, send: stream.Send}
 	m.arrival = arrival{Service: s, from: from, info: info, tell: func(text string) error {
 		return stream.Send(&hypervisorv1.MigrateVmResponse{ProgressMessage: text})
@@ -133,7 +139,7 @@ func (m *migration) copyAndStop(ctx context.Context, u *undo.Stack) error {
 		if err := m.tell("stopping VM"); err != nil {
 			return err
 		}
-		// It is started again also if only the answer was lost.
+		// It is started again also if only the answer was lost, and so below.
 		u.Add(m.from.startAgain)
 		if err := m.from.stop(ctx); err != nil {
 			return err
@@ -142,20 +148,11 @@ func (m *migration) copyAndStop(ctx context.Context, u *undo.Stack) error {
 			return err
 		}
 	}
-	if err := m.from.prepare(ctx, true); err != nil {
+	u.Add(m.from.putBack)
+	if err := m.from.takeOut(ctx); err != nil {
 		return err
 	}
-	u.Add(func(ctx context.Context) error { return m.from.prepare(ctx, false) })
 	return m.bring(ctx, what)
-}
-
-// startAgain starts the VM at the source unless it runs.
-func (src *source) startAgain(ctx context.Context) error {
-	res, err := src.vms.GetVmInfo(ctx, &hypervisorv1.GetVmInfoRequest{Vm: src.info.GetUuid()})
-	if err == nil && res.GetVmInfo().GetState() == hypervisorv1.State_STATE_RUNNING {
-		return nil
-	}
-	return src.start(ctx)
 }
 
 // askCommit has the client say whether the VM stays.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"regexp"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -51,8 +52,39 @@ func (s *Service) open(ctx context.Context, address, vm string, token []byte) (*
 		return nil, errors.Join(src.fault(err, "find the VM"), conn.Close())
 	}
 	src.info = res.GetVmInfo()
+	if err := checkNames(src.info, vm); err != nil {
+		return nil, errors.Join(fault.Wrap(err, "source_hypervisor %s", address), conn.Close())
+	}
 	return src, nil
 }
+
+// uuidForm is what names of folders and machines are made of here.
+var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// checkNames checks that a source names a VM as it should. A source that speaks only SRPC has no UUIDs: there the IP address is the VM's name.
+func checkNames(info *hypervisorv1.VmInfo, asked string) error {
+	if id := info.GetUuid(); id != "" {
+		if !uuidForm.MatchString(id) {
+			return fault.New(fault.DataLoss, "vm %s has the UUID %q, which is none", asked, id)
+		}
+		return nil
+	}
+	if ip := info.GetAddress().GetIpAddress(); ip != asked {
+		return fault.New(fault.DataLoss, "vm %s: is answered for with the VM %q", asked, ip)
+	}
+	return nil
+}
+
+// ref names the VM at the source.
+func (src *source) ref() string {
+	if src.foreign() {
+		return src.info.GetAddress().GetIpAddress()
+	}
+	return src.info.GetUuid()
+}
+
+// foreign says that the source is no Hyperplane.
+func (src *source) foreign() bool { return src.info.GetUuid() == "" }
 
 func (src *source) close() error { return src.conn.Close() }
 
@@ -73,18 +105,18 @@ func (src *source) fault(err error, what string) error {
 }
 
 func (src *source) stop(ctx context.Context) error {
-	_, err := src.vms.StopVm(ctx, &hypervisorv1.StopVmRequest{Vm: src.info.GetUuid(), AccessToken: src.token})
+	_, err := src.vms.StopVm(ctx, &hypervisorv1.StopVmRequest{Vm: src.ref(), AccessToken: src.token})
 	return src.fault(err, "stop the VM")
 }
 
 func (src *source) start(ctx context.Context) error {
-	_, err := src.vms.StartVm(ctx, &hypervisorv1.StartVmRequest{Vm: src.info.GetUuid(), AccessToken: src.token})
+	_, err := src.vms.StartVm(ctx, &hypervisorv1.StartVmRequest{Vm: src.ref(), AccessToken: src.token})
 	return src.fault(err, "start the VM again")
 }
 
 // prepare takes the VM out of service there, or puts it back.
 func (src *source) prepare(ctx context.Context, enable bool) error {
-	_, err := src.transfers.PrepareVmForMigration(ctx, &hypervisorv1.PrepareVmForMigrationRequest{Vm: src.info.GetUuid(), AccessToken: src.token, Enable: enable})
+	_, err := src.transfers.PrepareVmForMigration(ctx, &hypervisorv1.PrepareVmForMigrationRequest{Vm: src.ref(), AccessToken: src.token, Enable: enable})
 	if enable {
 		return src.fault(err, "take the VM out of service")
 	}
@@ -96,7 +128,7 @@ func (src *source) backInService(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, sourceSilence)
 	defer cancel()
 	runs := func() (bool, error) {
-		res, err := src.vms.GetVmInfo(ctx, &hypervisorv1.GetVmInfoRequest{Vm: src.info.GetUuid()})
+		res, err := src.vms.GetVmInfo(ctx, &hypervisorv1.GetVmInfoRequest{Vm: src.ref()})
 		return res.GetVmInfo().GetState() == hypervisorv1.State_STATE_RUNNING, err
 	}
 	if ok, err := runs(); ok || err != nil {
@@ -111,14 +143,14 @@ func (src *source) backInService(ctx context.Context) error {
 }
 
 func (src *source) destroy(ctx context.Context) error {
-	_, err := src.vms.DestroyVm(ctx, &hypervisorv1.DestroyVmRequest{Vm: src.info.GetUuid(), AccessToken: src.token})
+	_, err := src.vms.DestroyVm(ctx, &hypervisorv1.DestroyVmRequest{Vm: src.ref(), AccessToken: src.token})
 	return src.fault(err, "destroy the VM")
 }
 
 // readUserData returns the VM's user data.
 func (src *source) readUserData(ctx context.Context) ([]byte, error) {
 	const most = 16 << 20
-	stream, err := src.userData.GetVmUserData(ctx, &hypervisorv1.GetVmUserDataRequest{Vm: src.info.GetUuid(), AccessToken: src.token})
+	stream, err := src.userData.GetVmUserData(ctx, &hypervisorv1.GetVmUserDataRequest{Vm: src.ref(), AccessToken: src.token})
 	if err != nil {
 		return nil, src.fault(err, "read the user data")
 	}

@@ -43,7 +43,7 @@ func (t *tunnels) spare(ctx context.Context) {
 		if err != nil {
 			return // nothing carries the source's connections, so it gives up
 		}
-		first := &hypervisorv1.TunnelRequest{Vm: t.from.info.GetUuid(), AccessToken: t.from.token, Session: t.session}
+		first := &hypervisorv1.TunnelRequest{Vm: t.from.ref(), AccessToken: t.from.token, Session: t.session}
 		if stream.Send(first) != nil {
 			return
 		}

@@ -24,8 +24,8 @@ const (
 )
 
 // fetch brings a file to the content of a volume at the source: only blocks that differ are sent. The file must exist; holes in it cost nothing.
-// progress gets the bytes that came.
-func (src *source) fetch(ctx context.Context, index int, f *os.File, progress func(bytes uint64)) error {
+// No file becomes longer than most bytes. progress gets the bytes that came.
+func (src *source) fetch(ctx context.Context, index int, f *os.File, most uint64, progress func(bytes uint64)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := src.volumes.GetVmVolume(ctx)
@@ -39,7 +39,7 @@ func (src *source) fetch(ctx context.Context, index int, f *os.File, progress fu
 	order := blockOrder(st.Size())
 	sent := make(chan error, 1)
 	go func() { sent <- src.sendDigests(stream, index, f, st.Size(), order) }()
-	err = src.receive(stream, f, order, progress)
+	err = src.receive(stream, f, order, most, progress)
 	if err != nil {
 		cancel()
 	}
@@ -59,7 +59,7 @@ func (src *source) sendDigests(
 	stream grpc.BidiStreamingClient[hypervisorv1.GetVmVolumeRequest, hypervisorv1.GetVmVolumeResponse], index int, f *os.File, size int64, order uint32,
 ) error {
 	m := &hypervisorv1.GetVmVolumeRequest{
-		Vm: src.info.GetUuid(), VolumeIndex: uint32(index), AccessToken: src.token, IgnoreExtraFiles: true, BlockOrder: order,
+		Vm: src.ref(), VolumeIndex: uint32(index), AccessToken: src.token, GetExtraFiles: true, BlockOrder: order,
 	}
 	d := newDigester(1 << order)
 	blocks := size >> order
@@ -110,7 +110,7 @@ func (d *digester) of(r io.Reader) ([]byte, error) {
 
 // receive writes what comes. Pieces of one block follow each other.
 func (src *source) receive(
-	stream grpc.BidiStreamingClient[hypervisorv1.GetVmVolumeRequest, hypervisorv1.GetVmVolumeResponse], f *os.File, order uint32, progress func(uint64),
+	stream grpc.BidiStreamingClient[hypervisorv1.GetVmVolumeRequest, hypervisorv1.GetVmVolumeResponse], f *os.File, order uint32, most uint64, progress func(uint64),
 ) error {
 	last, at := ^uint64(0), int64(0)
 	for {
@@ -121,12 +121,17 @@ func (src *source) receive(
 		if err != nil {
 			return src.fault(err, "read a volume")
 		}
+		if len(m.GetExtraFiles()) > 0 {
+			return fault.New(fault.FailedPrecondition, "source_hypervisor %s: the VM boots with a kernel that lies beside its root volume, which no VM here can; "+
+				"have its image install a boot loader", src.address)
+		}
 		if m.GetBlockIndex() != last {
 			last, at = m.GetBlockIndex(), int64(m.GetBlockIndex()<<order)
 		}
 		if len(m.GetData()) > 0 {
-			if m.GetBlockIndex() > 1<<(62-order) {
-				return fault.New(fault.DataLoss, "source_hypervisor %s: sent a block beyond any volume", src.address)
+			if m.GetBlockIndex() > most>>order || uint64(at)+uint64(len(m.GetData())) > most {
+				return fault.New(fault.DataLoss, "source_hypervisor %s: sent block %d of %d bytes each, which is beyond the end of a volume of %d bytes",
+					src.address, m.GetBlockIndex(), uint64(1)<<order, most)
 			}
 			if _, err := f.WriteAt(m.GetData(), at); err != nil {
 				return fault.Wrap(err, "write")
