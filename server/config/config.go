@@ -145,6 +145,9 @@ type Subnet struct {
 	Last     netip.Addr   `yaml:"last"`
 	Domain   string       `yaml:"domain"`
 	DNS      []netip.Addr `yaml:"dns"`
+	// Gateway6 is the router's IPv6 address with the prefix length, DNS6 are the IPv6 name servers; none = the subnet has no IPv6.
+	Gateway6 netip.Prefix `yaml:"ipv6_gateway"`
+	DNS6     []netip.Addr `yaml:"ipv6_dns"`
 	Isolated bool         `yaml:"isolated"`
 	// AllowedUsers and AllowedGroups may create VMs in it; nobody named = everybody.
 	AllowedUsers  []string `yaml:"allowed_users"`

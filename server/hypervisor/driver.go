@@ -172,7 +172,9 @@ type Network struct {
 	Name, Bridge string
 	// Gateway is the host's own address in the network, with the prefix length.
 	Gateway netip.Prefix
-	Domain  string
+	// Gateway6 is its IPv6 address, with the prefix length; zero = there is none. It needs NoDHCP.
+	Gateway6 netip.Prefix
+	Domain   string
 	// DNS are the name servers that guests are told of by DHCP; none = the host's own, at the gateway's address.
 	DNS []netip.Addr
 	// Isolated networks are not routed or translated by the host.

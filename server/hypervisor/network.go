@@ -7,7 +7,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
-// Check reports what is wrong with a network's shape: InvalidArgument, or Unimplemented for IPv6.
+// Check reports what is wrong with a network's shape: InvalidArgument.
 func (n Network) Check() error {
 	if err := n.check(); err != nil {
 		return fault.Wrap(err, "network %q", n.Name)
@@ -26,7 +26,7 @@ func (n Network) check() error {
 	case !n.Gateway.IsValid():
 		return invalid("needs a gateway address with a prefix length")
 	case !n.Gateway.Addr().Is4():
-		return fault.New(fault.Unimplemented, "gateway %s: only IPv4 networks can be made", n.Gateway)
+		return invalid("gateway %s is not IPv4; a network has IPv6 beside it, by its second gateway", n.Gateway)
 	case n.Gateway.Bits() < 8 || n.Gateway.Bits() > 30:
 		return invalid("gateway %s: the prefix length must be 8 to 30", n.Gateway)
 	}
@@ -43,6 +43,24 @@ func (n Network) check() error {
 	}
 	if n.NoDHCP && len(n.DNS) > 0 {
 		return invalid("name servers %v: without a DHCP server nobody tells guests of them", n.DNS)
+	}
+	return n.check6()
+}
+
+// check6 reports what is wrong with a network's IPv6.
+func (n Network) check6() error {
+	g := n.Gateway6
+	switch {
+	case g == netip.Prefix{}:
+		return nil
+	case !g.Addr().Is6() || g.Addr().Is4In6() || g.Addr().IsUnspecified() || g.Addr().IsMulticast() || g.Addr().IsLinkLocalUnicast() || g.Addr().IsLoopback():
+		return invalid("IPv6 gateway %s: must be a global or unique local address of IPv6", g.Addr())
+	case g.Bits() < 16 || g.Bits() > 126:
+		return invalid("IPv6 gateway %s: the prefix length must be 16 to 126", g)
+	case g.Addr() == g.Masked().Addr():
+		return invalid("IPv6 gateway %s: is the address of the prefix itself", g)
+	case !n.NoDHCP:
+		return invalid("IPv6 gateway %s: the DHCP server of the virtualisation service does not lease IPv6 addresses to known cards; make the network without it", g)
 	}
 	return nil
 }

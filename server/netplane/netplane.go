@@ -1,4 +1,4 @@
-// Package netplane serves subnets on their bridges: addresses (package dhcp), metadata, files for network boots (tftp). It knows nothing of VMs but what
+// Package netplane serves subnets on their bridges: addresses (packages dhcp, dhcp6 and advertise), metadata, files for network boots (tftp). It knows nothing of VMs but what
 // a Book and the metadata service tell it, and keeps nothing: whoever has subnets calls Serve for each, after a restart too.
 package netplane
 
@@ -12,6 +12,7 @@ import (
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/server/netplane/dhcp"
+	"github.com/hyperplane-project/hyperplane/server/netplane/dhcp6"
 	"github.com/hyperplane-project/hyperplane/server/netplane/link"
 	"github.com/hyperplane-project/hyperplane/server/netplane/metadata"
 )
@@ -34,6 +35,11 @@ type Subnet struct {
 	VLAN uint32
 	// Book knows who gets which address.
 	Book dhcp.Book
+	// Gateway6 is the router's IPv6 address, with the prefix length, and DNS6 are the IPv6 name servers, as above; zero = there is no IPv6.
+	Gateway6 netip.Prefix
+	DNS6     []netip.Addr
+	// Book6 knows who gets which IPv6 address.
+	Book6 dhcp6.Book
 }
 
 // linkCheck is how often it is looked whether a bridge is still the one that is served.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,6 +57,9 @@ func (n *served) open(ctx context.Context) error {
 	}
 	n.undo.Add(func(context.Context) error { return server.Close() })
 	n.work.Go(func() { server.Serve(ctx) })
+	if err := n.open6(ctx); err != nil {
+		return err
+	}
 	if s.Metadata {
 		if err := n.serveMetadata(ctx); err != nil {
 			return err
@@ -93,21 +97,28 @@ func (n *served) addresses() error {
 
 func (n *served) config() dhcp.Config {
 	s := n.subnet
-	c := dhcp.Config{Subnet: s.Gateway.Masked(), Server: n.server, DNS: s.DNS, Domain: s.Domain, First: s.First, Last: s.Last}
+	c := dhcp.Config{Subnet: s.Gateway.Masked(), Server: n.server, DNS: n.resolvers(s.DNS, netip.Addr.Is4), Domain: s.Domain, First: s.First, Last: s.Last}
 	if !s.Isolated {
 		c.Router = s.Gateway.Addr()
 	}
 	if s.Metadata {
 		c.Metadata = metadata.Address()
 	}
-	if len(c.DNS) == 0 && !s.Isolated {
-		resolvers := n.plane.Resolvers
-		if resolvers == nil {
-			resolvers = hostResolvers
-		}
-		c.DNS = resolvers()
-	}
 	return c
+}
+
+// resolvers are the name servers that guests are told: those of the subnet, or else the host's, as far as they are of the family and guests get there.
+func (n *served) resolvers(own []netip.Addr, family func(netip.Addr) bool) []netip.Addr {
+	if len(own) > 0 || n.subnet.Isolated {
+		return own
+	}
+	all := n.plane.Resolvers
+	if all == nil {
+		all = hostResolvers
+	}
+	const most = 3 // resolv.conf(5): a resolver asks no more
+	found := slices.DeleteFunc(slices.Clone(all()), func(a netip.Addr) bool { return !family(a) })
+	return found[:min(most, len(found))]
 }
 
 func (n *served) serveMetadata(ctx context.Context) error {
@@ -176,7 +187,7 @@ func hostResolvers() []netip.Addr {
 		if len(fields) < 2 || fields[0] != "nameserver" {
 			continue
 		}
-		if a, err := netip.ParseAddr(fields[1]); err == nil && a.Is4() && !a.IsLoopback() && len(all) < 3 {
+		if a, err := netip.ParseAddr(fields[1]); err == nil && !a.IsLoopback() && !a.IsLinkLocalUnicast() && a.Zone() == "" {
 			all = append(all, a)
 		}
 	}

@@ -61,8 +61,16 @@ func (s *Service) changePool(req *hypervisorv1.ChangeAddressPoolRequest) error {
 	return nil
 }
 
+// parsePooled is parseWant for an address of the pool.
+func parsePooled(a *hypervisorv1.Address) (ip netip.Addr, mac string, err error) {
+	if six := a.GetIpv6Address(); six != "" {
+		return ip, "", fault.New(fault.InvalidArgument, "ipv6_address: %q: the pool has IPv4 addresses only; a VM gets an IPv6 address where it is created with one", six)
+	}
+	return parseWant(a)
+}
+
 func (s *Service) addAddress(a *hypervisorv1.Address) error {
-	ip, mac, err := parseWant(a)
+	ip, mac, err := parsePooled(a)
 	if err != nil {
 		return err
 	}
@@ -103,7 +111,7 @@ func (s *Service) macInPool(mac string) (owner string, taken bool) {
 
 // removeAddress removes the free address with an IP address, a MAC address, or both.
 func (s *Service) removeAddress(a *hypervisorv1.Address) error {
-	ip, mac, err := parseWant(a)
+	ip, mac, err := parsePooled(a)
 	if err != nil {
 		return err
 	}

@@ -35,11 +35,15 @@ func (s *Service) Allocate(req Request) (*hypervisorv1.Address, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	six, err := s.wantSix(p, req.Want)
+	if err != nil {
+		return nil, "", err
+	}
 	if other, taken := s.macInUse(mac); taken {
 		return nil, "", fault.New(fault.AlreadyExists, "MAC address %s: in use by VM %s", mac, other)
 	}
 	s.order++
-	l := lease{uuid: req.UUID, hostname: req.Hostname, mac: mac, primary: !s.hasAddress(req.UUID), order: s.order}
+	l := lease{uuid: req.UUID, hostname: req.Hostname, mac: mac, six: six, primary: !s.hasAddress(req.UUID), order: s.order}
 	ip, err := p.take(want, l)
 	if err != nil {
 		return nil, "", err
@@ -49,7 +53,19 @@ func (s *Service) Allocate(req Request) (*hypervisorv1.Address, string, error) {
 		p.used[ip] = l
 	}
 	s.publishLocked()
-	return &hypervisorv1.Address{IpAddress: ip.String(), MacAddress: l.mac}, p.ID, nil
+	return &hypervisorv1.Address{IpAddress: ip.String(), MacAddress: l.mac, Ipv6Address: text(six)}, p.ID, nil
+}
+
+// wantSix returns the IPv6 address that a card in a subnet is to have, if it can have it. The caller holds mu.
+func (s *Service) wantSix(p *pool, want *hypervisorv1.Address) (netip.Addr, error) {
+	six, err := parseIPv6("ipv6_address", want.GetIpv6Address())
+	if err != nil || !six.IsValid() {
+		return six, err
+	}
+	if s.mode(p) == byVirtualiser {
+		return six, notByVirtualiser("ipv6_address", p.ID)
+	}
+	return six, p.freeSix(six)
 }
 
 func parseWant(want *hypervisorv1.Address) (ip netip.Addr, mac string, err error) {
@@ -57,7 +73,9 @@ func parseWant(want *hypervisorv1.Address) (ip netip.Addr, mac string, err error
 		if ip, err = netip.ParseAddr(text); err != nil {
 			return ip, "", fault.New(fault.InvalidArgument, "address %q: not an IP address", text)
 		}
-		ip = ip.Unmap()
+		if ip = ip.Unmap(); !ip.Is4() {
+			return ip, "", fault.New(fault.InvalidArgument, "ip_address: %s is an IPv6 address; ip_address is of IPv4, and ipv6_address of IPv6 beside it", ip)
+		}
 	}
 	if text := want.GetMacAddress(); text != "" {
 		hw, err := net.ParseMAC(text)

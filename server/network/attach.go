@@ -34,6 +34,9 @@ func (s *Service) attach(ctx context.Context, subnetID string) (hypervisor.NIC, 
 	}
 	n, made, mode, leases := p.Subnet, s.made[p.ID], s.mode(p), p.leases(s.silent)
 	s.mu.Unlock()
+	if n.Gateway6.IsValid() && mode == byVirtualiser { // which was not known before the virtualiser was reached
+		return hypervisor.NIC{}, notByVirtualiser("ipv6_gateway", n.ID)
+	}
 	nic := hypervisor.NIC{Network: networkName(n.ID)}
 	if n.Existing {
 		nic = hypervisor.NIC{Bridge: n.Bridge}
@@ -55,12 +58,12 @@ func (s *Service) attach(ctx context.Context, subnetID string) (hypervisor.NIC, 
 func networkName(subnet string) string { return "hyperplane-" + subnet }
 
 // ensure has the virtualiser make a subnet's network. One that machines are connected to can not change from the virtualiser's DHCP server to ours: it is
-// served as it is until they have stopped and the daemon was started again, unless the configuration names the server.
+// served as it is until they have stopped and the daemon was started again, unless the configuration names the server or the subnet has IPv6.
 func (s *Service) ensure(ctx context.Context, n Subnet, mode string) (used string, err error) {
-	shape := hypervisor.Network{Name: networkName(n.ID), Bridge: n.Bridge, Gateway: n.Gateway, Isolated: n.Isolated, NoDHCP: true}
+	shape := hypervisor.Network{Name: networkName(n.ID), Bridge: n.Bridge, Gateway: n.Gateway, Gateway6: n.Gateway6, Isolated: n.Isolated, NoDHCP: true}
 	if mode != byVirtualiser {
 		err = s.Driver.EnsureNetwork(ctx, shape)
-		if n.DHCP != "" || mode != byPlane || !fault.Is(err, fault.FailedPrecondition) {
+		if n.DHCP != "" || n.Gateway6.IsValid() || mode != byPlane || !fault.Is(err, fault.FailedPrecondition) {
 			return mode, s.noteMade(n.ID, mode, err)
 		}
 	}
@@ -129,7 +132,7 @@ func (s *Service) mode(p *pool) string {
 func (s *Service) served(n Subnet) netplane.Subnet {
 	return netplane.Subnet{
 		ID: n.ID, Bridge: n.Bridge, Gateway: n.Gateway, Isolated: n.Isolated, Domain: n.Domain, DNS: n.DNS, First: n.DynamicFirst, Last: n.DynamicLast,
-		Metadata: !n.DisableMetadata, VLAN: n.VLAN, Book: book{s, n.ID},
+		Metadata: !n.DisableMetadata, VLAN: n.VLAN, Book: book{s, n.ID}, Gateway6: n.Gateway6, DNS6: n.DNS6, Book6: book{s, n.ID},
 	}
 }
 

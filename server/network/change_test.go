@@ -129,7 +129,7 @@ func TestSubnetsAreChangedTogetherOrNotAtAll(t *testing.T) {
 		"there already": {wire("a", "10.7.4.1"), fault.AlreadyExists},
 		"reserved":      {wire("hypervisor", "10.7.4.1"), fault.InvalidArgument},
 		"overlapping":   {wire("d", "10.7.1.129"), fault.InvalidArgument},
-		"IPv6":          {wire("d", "fd00::1"), fault.Unimplemented},
+		"IPv6":          {wire("d", "fd00::1"), fault.InvalidArgument},
 		"mask":          {change(func(s *hypervisorv1.Subnet) { s.IpMask = "255.0.255.0" }), fault.InvalidArgument},
 		"name server":   {change(func(s *hypervisorv1.Subnet) { s.DomainNameServers = []string{"x"} }), fault.InvalidArgument},
 		"half a range":  {change(func(s *hypervisorv1.Subnet) { s.FirstDynamicIp = "10.7.4.9" }), fault.InvalidArgument},

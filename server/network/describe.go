@@ -27,6 +27,12 @@ func (s *Service) describe() []*hypervisorv1.Subnet {
 		for _, d := range p.DNS {
 			n.DomainNameServers = append(n.DomainNameServers, d.String())
 		}
+		if p.Gateway6.IsValid() {
+			n.Ipv6Gateway = p.Gateway6.String()
+		}
+		for _, d := range p.DNS6 {
+			n.Ipv6NameServers = append(n.Ipv6NameServers, d.String())
+		}
 		all = append(all, n)
 	}
 	return all
@@ -56,6 +62,17 @@ func parse(m *hypervisorv1.Subnet, old Subnet) (Subnet, error) {
 		}
 		n.DNS = append(n.DNS, a)
 	}
+	if n.Gateway6, err = parseGateway6(m.GetIpv6Gateway()); err != nil {
+		return n, err
+	}
+	n.DNS6 = nil
+	for _, d := range m.GetIpv6NameServers() {
+		a, err := parseIPv6("ipv6_name_servers", d)
+		if err != nil {
+			return n, err
+		}
+		n.DNS6 = append(n.DNS6, a)
+	}
 	n.DynamicFirst, n.DynamicLast = netip.Addr{}, netip.Addr{}
 	if m.GetFirstDynamicIp() != "" || m.GetLastDynamicIp() != "" {
 		if n.DynamicFirst, err = parseIPv4("first_dynamic_ip", m.GetFirstDynamicIp()); err != nil {
@@ -71,13 +88,14 @@ func parse(m *hypervisorv1.Subnet, old Subnet) (Subnet, error) {
 	return n, n.Validate()
 }
 
+// parseIPv4 turns a text into an IPv4 address. One of IPv6 is refused with the field that it belongs into.
 func parseIPv4(field, text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil {
 		return a, fault.New(fault.InvalidArgument, "%s: %q is no IP address", field, text)
 	}
 	if a = a.Unmap(); !a.Is4() {
-		return a, fault.New(fault.Unimplemented, "%s: %s: IPv6 is not served on this host", field, a)
+		return a, fault.New(fault.InvalidArgument, "%s: %s is an IPv6 address; the subnet's IPv6 is given by ipv6_gateway and ipv6_name_servers, beside its IPv4", field, a)
 	}
 	return a, nil
 }

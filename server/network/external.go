@@ -91,9 +91,18 @@ func (s *Service) swapExternal(old *externals, addresses []*hypervisorv1.Address
 		if _, twice := next.leases[ip]; twice || macs[l.mac] {
 			return nil, fault.New(fault.InvalidArgument, "addresses: %s or %s is there twice", ip, l.mac)
 		}
+		if err := next.checkSix(l.six, fault.InvalidArgument, "is there twice"); err != nil {
+			return nil, err
+		}
 		for e := range s.external {
-			if other, taken := e.leases[ip]; taken && e != old {
+			if e == old {
+				continue
+			}
+			if other, taken := e.leases[ip]; taken {
 				return nil, fault.New(fault.AlreadyExists, "address %s: is leased to %s by another registration", ip, other.mac)
+			}
+			if err := e.checkSix(l.six, fault.AlreadyExists, "is leased by another registration"); err != nil {
+				return nil, err
 			}
 		}
 		s.order++
@@ -104,6 +113,16 @@ func (s *Service) swapExternal(old *externals, addresses []*hypervisorv1.Address
 	s.external[next] = struct{}{}
 	s.joinExternal()
 	return next, nil
+}
+
+// checkSix refuses an IPv6 address that one of the leases has. None is fine.
+func (e *externals) checkSix(six netip.Addr, code fault.Code, what string) error {
+	for _, l := range e.leases {
+		if six.IsValid() && l.six == six {
+			return fault.New(code, "addresses: ipv6_address: %s %s, for %s", six, what, l.mac)
+		}
+	}
+	return nil
 }
 
 func (s *Service) checkExternal(a *hypervisorv1.Address, name string) (netip.Addr, lease, error) {
@@ -130,7 +149,21 @@ func (s *Service) checkExternal(a *hypervisorv1.Address, name string) (netip.Add
 	if uuid, used := s.macInUse(mac); used {
 		return ip, lease{}, fault.New(fault.AlreadyExists, "MAC address %s: in use by VM %s", mac, uuid)
 	}
-	return ip, lease{hostname: name, mac: mac}, nil
+	six, err := s.externalSix(p, a)
+	return ip, lease{hostname: name, mac: mac, six: six}, err
+}
+
+// externalSix returns the IPv6 address of an external lease in a subnet, if no VM has it. Those of other registrations are checked with them.
+func (s *Service) externalSix(p *pool, a *hypervisorv1.Address) (netip.Addr, error) {
+	six, err := parseIPv6("ipv6_address", a.GetIpv6Address())
+	if err != nil || !six.IsValid() {
+		return six, err
+	}
+	if s.mode(p) == byVirtualiser {
+		return six, notByVirtualiser("ipv6_address", p.ID)
+	}
+	vms := pool{Subnet: p.Subnet, used: p.used}
+	return six, vms.freeSix(six)
 }
 
 // joinExternal tells the subnets their external leases. The caller holds mu.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/server/netplane/dhcp"
+	"github.com/hyperplane-project/hyperplane/server/netplane/dhcp6"
 )
 
 // Lease implements vm.Network. The virtualiser's DHCP server is told with the next Attach.
@@ -63,7 +64,10 @@ type book struct {
 	subnet  string
 }
 
-var _ dhcp.Book = book{}
+var (
+	_ dhcp.Book  = book{}
+	_ dhcp6.Book = book{}
+)
 
 // Host implements dhcp.Book.
 func (b book) Host(mac string) (dhcp.Host, bool) {
@@ -85,6 +89,25 @@ func (b book) Host(mac string) (dhcp.Host, bool) {
 		}
 	}
 	return dhcp.Host{}, false
+}
+
+// Card implements dhcp6.Book.
+func (b book) Card(mac string) (dhcp6.Card, bool) {
+	s := b.service
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.find(b.subnet)
+	if p == nil {
+		return dhcp6.Card{}, false
+	}
+	for _, set := range []map[netip.Addr]lease{p.used, p.external} {
+		for _, l := range set {
+			if l.mac == mac {
+				return dhcp6.Card{Address: l.six}, !s.silent[l.uuid]
+			}
+		}
+	}
+	return dhcp6.Card{}, false
 }
 
 // Busy implements dhcp.Book.

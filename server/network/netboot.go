@@ -103,6 +103,9 @@ func wait(ctx context.Context, b *boot, patience time.Duration) error {
 
 // planBoot checks what the request says of the machine.
 func (s *Service) planBoot(req *hypervisorv1.NetbootMachineRequest) (mac string, b *boot, err error) {
+	if six := req.GetAddress().GetIpv6Address(); six != "" {
+		return "", nil, fault.New(fault.Unimplemented, "address: ipv6_address: %q: machines boot from the network over IPv4 only; leave it away", six)
+	}
 	ip, mac, err := parseWant(req.GetAddress())
 	if err != nil {
 		return "", nil, err

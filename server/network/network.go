@@ -116,6 +116,7 @@ func (s *Service) Restore(vms []*hypervisorv1.VmInfo) {
 			if p := s.find(subnetOf(vm, i)); err == nil && p != nil {
 				s.order++
 				l := lease{uuid: vm.GetUuid(), hostname: vm.GetHostname(), mac: strings.ToLower(a.GetMacAddress()), primary: i == 0, order: s.order}
+				l.six, _ = netip.ParseAddr(a.GetIpv6Address()) // empty = none; what the VM was created with was checked then
 				if old, had := p.used[ip]; had {
 					l.order = old.order
 				}
@@ -216,7 +217,7 @@ func (s *Service) addressPool() *hypervisorv1.AddressPool {
 	for _, p := range s.subnets {
 		all.NumFreeAddresses[p.ID] = uint32(p.free())
 		for a, l := range p.used {
-			all.Addresses = append(all.Addresses, &hypervisorv1.Address{IpAddress: a.String(), MacAddress: l.mac})
+			all.Addresses = append(all.Addresses, &hypervisorv1.Address{IpAddress: a.String(), MacAddress: l.mac, Ipv6Address: text(l.six)})
 		}
 		for a := range p.candidates() {
 			all.Addresses = append(all.Addresses, &hypervisorv1.Address{IpAddress: a.String(), MacAddress: p.mac(a)})

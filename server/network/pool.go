@@ -16,6 +16,8 @@ import (
 // lease is an address in use.
 type lease struct {
 	uuid, hostname, mac string
+	// six is the card's IPv6 address; the zero value = it has none.
+	six netip.Addr
 	// primary is the address of the VM's first card.
 	primary bool
 	// order grows with each address that is taken.

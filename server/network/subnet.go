@@ -35,6 +35,9 @@ type Subnet struct {
 	First, Last netip.Addr
 	Domain      string
 	DNS         []netip.Addr
+	// Gateway6 is the router's IPv6 address, with the prefix length, and DNS6 are the IPv6 name servers; zero = the subnet has no IPv6.
+	Gateway6 netip.Prefix
+	DNS6     []netip.Addr
 	// Isolated subnets have no way out.
 	Isolated                    bool
 	AllowedUsers, AllowedGroups []string
@@ -77,7 +80,7 @@ func (s Subnet) Validate() error {
 	if s.First.IsValid() && s.DynamicFirst.IsValid() && !s.Last.Less(s.DynamicFirst) && !s.DynamicLast.Less(s.First) {
 		return bad("the dynamic range %s to %s overlaps that of VMs", s.DynamicFirst, s.DynamicLast)
 	}
-	return nil
+	return fault.Wrap(s.validate6(), "subnet %q", s.ID)
 }
 
 func (s Subnet) checkRange(what string, from, to netip.Addr) error {
@@ -110,6 +113,9 @@ func checkTogether(all []*pool) error {
 		for _, other := range all[:i] {
 			if other.ID == p.ID || other.Bridge == p.Bridge || other.Gateway.Masked().Overlaps(p.Gateway.Masked()) {
 				return fault.New(fault.InvalidArgument, "subnet %q: has the id, bridge or addresses of subnet %q", p.ID, other.ID)
+			}
+			if p.Gateway6.IsValid() && other.Gateway6.IsValid() && other.Gateway6.Masked().Overlaps(p.Gateway6.Masked()) {
+				return fault.New(fault.InvalidArgument, "subnet %q: ipv6_gateway: %s overlaps %s of subnet %q", p.ID, p.Gateway6.Masked(), other.Gateway6.Masked(), other.ID)
 			}
 		}
 	}

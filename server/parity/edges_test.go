@@ -116,7 +116,7 @@ func element(r *rand.Rand, zero protoreflect.Value, f protoreflect.FieldDescript
 func texts() []string {
 	return []string{
 		"", "a", "..", "../../etc/passwd", "/", "/dev/zero", "<domain>&amp;\"'</domain>", "$(reboot)", "`id`;id|id", "a b", "\x00", "\n\r", "%s%n", "ü☃", "-rf",
-		"10.88.0.1", "10.88.0.255", "0.0.0.0", "255.255.255.255", "::1", "169.254.169.254", "127.0.0.1:1", "file:///etc/passwd", "http://127.0.0.1:1/x",
+		"10.88.0.1", "10.88.0.255", "0.0.0.0", "255.255.255.255", "::1", "169.254.169.254", "fd00:77::1/64", "FD00:77:0::A", "::ffff:10.88.0.1", "fe80::1%eth0\n", "::/0", "127.0.0.1:1", "file:///etc/passwd", "http://127.0.0.1:1/x",
 		"00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "52:54:00:00:00:01", "default", "hypervisor", strings.Repeat("x", 300), strings.Repeat("../", 2000),
 		"(((((", "*", "0", "-1", "18446744073709551615",
 	}

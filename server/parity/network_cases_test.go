@@ -138,6 +138,73 @@ func checkSubnets(ctx context.Context, t *testing.T, w *world, req, _ proto.Mess
 	if _, err := w.network().UpdateSubnets(ctx, &hypervisorv1.UpdateSubnetsRequest{Delete: []string{"fresh"}}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("deleting a subnet with a VM: %v", err)
 	}
+	checkIPv6(ctx, t, w)
+}
+
+// checkIPv6 gives the host a subnet with IPv6 on an existing bridge, and VMs addresses in it. SRPC knows nothing of IPv6, so this is said over gRPC.
+func checkIPv6(ctx context.Context, t *testing.T, w *world) {
+	t.Helper()
+	subnet := &hypervisorv1.Subnet{Id: "six", IpGateway: "10.78.0.1", IpMask: "255.255.255.0", Ipv6Gateway: "FD00:78:0::1/64", Ipv6NameServers: []string{"2001:DB8::53"}}
+	if _, err := w.network().UpdateSubnets(ctx, &hypervisorv1.UpdateSubnetsRequest{Add: []*hypervisorv1.Subnet{subnet}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.network().ChangeAddressPool(ctx, &hypervisorv1.ChangeAddressPoolRequest{
+		AddressesToAdd: []*hypervisorv1.Address{{IpAddress: "10.78.0.9"}, {IpAddress: "10.78.0.10"}, {IpAddress: "10.78.0.11"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	first, err := w.createSix(ctx, "six", "FD00:78:0:0::A")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string) {
+		res, err := w.network().ListSubnets(ctx, &hypervisorv1.ListSubnetsRequest{})
+		if n := res.GetSubnets(); err != nil || n[len(n)-1].GetIpv6Gateway() != "fd00:78::1/64" || n[len(n)-1].GetIpv6NameServers()[0] != "2001:db8::53" {
+			t.Errorf("%s: %v, %v", when, res, err)
+		}
+		if info := w.info(ctx, "fd00:78:0::a"); info.GetUuid() != first.GetUuid() || info.GetAddress().GetIpv6Address() != "fd00:78::a" {
+			t.Errorf("%s: the VM: %v", when, info)
+		}
+		if !slices.ContainsFunc(w.pool(ctx).GetAddresses(), func(a *hypervisorv1.Address) bool { return a.GetIpv6Address() == "fd00:78::a" }) {
+			t.Errorf("%s: a watcher does not see the address", when)
+		}
+		for text, want := range map[string]codes.Code{
+			"fd00:78::a": codes.AlreadyExists, "fd00:79::b": codes.InvalidArgument, "fd00:78::1": codes.InvalidArgument, "::ffff:10.78.0.20": codes.InvalidArgument,
+			"fe80::b": codes.InvalidArgument, "10.78.0.20": codes.InvalidArgument,
+		} {
+			if _, err := w.createSix(ctx, "six", text); status.Code(err) != want || !strings.Contains(err.Error(), "ipv6_address") {
+				t.Errorf("%s: a VM with %s: %v", when, text, err)
+			}
+		}
+	}
+	check("IPv6 at once")
+	w.Restart()
+	w.cc = w.Dial(true)
+	check("IPv6 after a restart")
+	subnet.Ipv6Gateway, subnet.Ipv6NameServers = "", nil
+	if _, err := w.network().UpdateSubnets(ctx, &hypervisorv1.UpdateSubnetsRequest{Change: []*hypervisorv1.Subnet{subnet}}); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("taking the IPv6 of a VM: %v", err)
+	}
+	if _, err := w.createSix(ctx, "default", "fd00:78::b"); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("where the virtualiser leases addresses: %v", err)
+	}
+	moved, err := w.createIn(ctx, "default", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.settled(ctx, moved.GetAddress().GetIpAddress(), hypervisorv1.State_STATE_STOPPED)
+	move := &hypervisorv1.ChangeVmSubnetRequest{Vm: moved.GetUuid(), SubnetId: "six", Ipv6Address: "fd00:78::b"}
+	if _, err := hypervisorv1.NewVmConfigurationServiceClient(w.cc).ChangeVmSubnet(ctx, move); err != nil || w.info(ctx, "fd00:78::b").GetUuid() != moved.GetUuid() {
+		t.Errorf("moved into the subnet: %v", err)
+	}
+}
+
+// createSix makes a VM in a subnet with an IPv6 address.
+func (w *world) createSix(ctx context.Context, subnet, address string) (*hypervisorv1.VmInfo, error) {
+	s := spec(false)
+	s.VmInfo.SubnetId, s.VmInfo.Address = subnet, &hypervisorv1.Address{Ipv6Address: address}
+	res, err := w.vms().CreateVmAsync(ctx, &hypervisorv1.CreateVmAsyncRequest{Spec: s})
+	return res.GetVmInfo(), err
 }
 
 func checkPool(ctx context.Context, t *testing.T, w *world, _, _ proto.Message) {

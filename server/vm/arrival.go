@@ -27,7 +27,10 @@ func (s *Service) Admit(ctx context.Context, info *hypervisorv1.VmInfo, caller p
 		unlock()
 		return nil, fault.New(fault.AlreadyExists, "vm %s: is on this host", name(info))
 	}
-	if err := s.GiveAddresses(info, caller); err != nil {
+	if err = s.settleArchitecture(ctx, info); err == nil {
+		err = s.GiveAddresses(info, caller)
+	}
+	if err != nil {
 		unlock()
 		return nil, err
 	}
@@ -45,6 +48,19 @@ func (s *Service) Admit(ctx context.Context, info *hypervisorv1.VmInfo, caller p
 		return nil, err
 	}
 	return unlock, nil
+}
+
+// settleArchitecture says which architecture a VM has that was left to the host: others who take it over need to know.
+func (s *Service) settleArchitecture(ctx context.Context, info *hypervisorv1.VmInfo) error {
+	if info.GetArchitectureType() != hypervisorv1.ArchitectureType_ARCHITECTURE_TYPE_UNSPECIFIED {
+		return nil
+	}
+	host, err := s.Driver.Host(ctx)
+	if err != nil {
+		return err
+	}
+	info.ArchitectureType = hypervisorv1.ArchitectureType(host.Arch)
+	return nil
 }
 
 // Settle keeps a VM that Admit made known. The caller holds its lock.

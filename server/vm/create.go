@@ -134,6 +134,9 @@ func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func
 	if info.Uuid = c.uuid; c.uuid == "" {
 		info.Uuid = c.NewUUID()
 	}
+	if err := c.settleArchitecture(ctx, info); err != nil {
+		return nil, nil, err
+	}
 	info.CreatedOn = timestamppb.New(c.Now())
 	c.enter(info, hypervisorv1.State_STATE_STARTING, "")
 	if c.caller.Name != "" {

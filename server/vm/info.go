@@ -102,11 +102,17 @@ func parseIP(a *hypervisorv1.Address) netip.Addr {
 	return ip.Unmap()
 }
 
-// addresses yields the valid IP addresses of a VM.
+// addresses yields the valid IP addresses of a VM, those of IPv6 too.
 func addresses(info *hypervisorv1.VmInfo) iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
 		for _, a := range append([]*hypervisorv1.Address{info.GetAddress()}, info.GetSecondaryAddresses()...) {
 			if ip := parseIP(a); ip.IsValid() && !yield(ip) {
+				return
+			}
+			if a.GetIpv6Address() == "" {
+				continue
+			}
+			if six, err := netip.ParseAddr(a.GetIpv6Address()); err == nil && !yield(six) {
 				return
 			}
 		}

@@ -25,7 +25,7 @@ func (s *Service) ChangeVmSubnet(ctx context.Context, req *hypervisorv1.ChangeVm
 			return err
 		}
 		defer unlock()
-		moved, err := s.moveToSubnet(ctx, record, req.GetSubnetId())
+		moved, err := s.moveToSubnet(ctx, record, req.GetSubnetId(), req.GetIpv6Address())
 		if err != nil {
 			return err
 		}
@@ -40,8 +40,8 @@ func (s *Service) ChangeVmSubnet(ctx context.Context, req *hypervisorv1.ChangeVm
 	return res, nil
 }
 
-// moveToSubnet gives a STOPPED VM's first network card an address in another subnet. The caller holds the lock.
-func (s *Service) moveToSubnet(ctx context.Context, record *hypervisorv1.LocalVmInfo, subnet string) (*hypervisorv1.VmInfo, error) {
+// moveToSubnet gives a STOPPED VM's first network card an address in another subnet, and an IPv6 address if six is one. The caller holds the lock.
+func (s *Service) moveToSubnet(ctx context.Context, record *hypervisorv1.LocalVmInfo, subnet, six string) (*hypervisorv1.VmInfo, error) {
 	const action = "change its subnet"
 	info := record.GetVmInfo()
 	if err := require(info, action, hypervisorv1.State_STATE_STOPPED); err != nil {
@@ -55,6 +55,7 @@ func (s *Service) moveToSubnet(ctx context.Context, record *hypervisorv1.LocalVm
 	}
 	address, subnet, err := s.Network.Allocate(network.Request{
 		UUID: info.GetUuid(), Hostname: info.GetHostname(), SubnetID: subnet, Caller: principal.CallerFrom(ctx),
+		Want: &hypervisorv1.Address{Ipv6Address: six},
 	})
 	if err != nil {
 		return nil, fault.Wrap(err, "vm %s: can not %s", name(info), action)

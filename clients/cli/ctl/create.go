@@ -24,7 +24,7 @@ import (
 type createFlags struct {
 	memory, image, imageURL, imageName, size, format, firmware, machine, console, mac, ip, userData string
 	cpus, milliCPUs                                                                                 uint32
-	subnet                                                                                          string
+	subnet, ipv6                                                                                    string
 	tags                                                                                            map[string]string
 	owners                                                                                          []string
 	noStart, protect, plainDevices, netboot                                                         bool
@@ -68,6 +68,7 @@ func (a *app) vmCreate() *cobra.Command {
 	s.StringVar(&f.console, "console", "", "none, dummy or vnc")
 	s.StringVar(&f.subnet, "subnet", "", "`subnet`, if there are several")
 	s.StringVar(&f.ip, "ip", "", "IP `address` (default: a free one)")
+	s.StringVar(&f.ipv6, "ipv6", "", "IPv6 `address` in the subnet's prefix (default: none)")
 	s.StringVar(&f.mac, "mac", "", "MAC `address` (default: made from the IP address)")
 	s.StringToStringVar(&f.tags, "tag", nil, "`key=value`, may be repeated")
 	s.StringSliceVar(&f.owners, "owner", nil, "`user` who owns it too, may be repeated")
@@ -80,7 +81,7 @@ func (a *app) vmCreate() *cobra.Command {
 func (f *createFlags) spec(name string) (*hypervisorv1.CreateVmSpec, error) {
 	info := &hypervisorv1.VmInfo{
 		Hostname: name, VirtualCpus: f.cpus, MilliCpus: f.milliCPUs, ImageUrl: f.imageURL, ImageName: f.imageName, SubnetId: f.subnet, Tags: f.tags, OwnerUsers: f.owners,
-		DestroyProtection: f.protect, DisableVirtio: f.plainDevices, Address: &hypervisorv1.Address{IpAddress: f.ip, MacAddress: f.mac},
+		DestroyProtection: f.protect, DisableVirtio: f.plainDevices, Address: &hypervisorv1.Address{IpAddress: f.ip, MacAddress: f.mac, Ipv6Address: f.ipv6},
 	}
 	if info.GetMilliCpus() == 0 {
 		info.MilliCpus = max(1, f.cpus) * 1000

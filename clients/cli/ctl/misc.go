@@ -100,9 +100,9 @@ func (a *app) subnetCommand() *cobra.Command {
 				return err
 			}
 			return output.Write(c.OutOrStdout(), a.format, res, func() output.Rows {
-				r := output.Rows{Header: []string{"ID", "GATEWAY", "MASK", "DOMAIN", "MANAGED"}}
+				r := output.Rows{Header: []string{"ID", "GATEWAY", "MASK", "IPV6 GATEWAY", "DOMAIN", "MANAGED"}}
 				for _, n := range res.GetSubnets() {
-					r.Add(n.GetId(), n.GetIpGateway(), n.GetIpMask(), n.GetDomainName(), fmt.Sprint(n.GetManage()))
+					r.Add(n.GetId(), n.GetIpGateway(), n.GetIpMask(), n.GetIpv6Gateway(), n.GetDomainName(), fmt.Sprint(n.GetManage()))
 				}
 				return r
 			})

@@ -101,9 +101,9 @@ func vmRows(v *hypervisorv1.VmInfo) output.Rows {
 	if v.GetStateReason() != "" {
 		r.Add("Reason", v.GetStateReason())
 	}
-	r.Add("Address", v.GetAddress().GetIpAddress()+" ("+v.GetAddress().GetMacAddress()+", subnet "+v.GetSubnetId()+")")
+	r.Add("Address", addressText(v.GetAddress())+" ("+v.GetAddress().GetMacAddress()+", subnet "+v.GetSubnetId()+")")
 	for i, s := range v.GetSecondaryAddresses() {
-		r.Add("", s.GetIpAddress()+" ("+s.GetMacAddress()+", subnet "+v.GetSecondarySubnetIds()[i]+")")
+		r.Add("", addressText(s)+" ("+s.GetMacAddress()+", subnet "+v.GetSecondarySubnetIds()[i]+")")
 	}
 	r.Add("CPUs", cpus(v))
 	r.Add("Memory", units.Bytes(v.GetMemoryInMib()<<20))
@@ -120,6 +120,14 @@ func vmRows(v *hypervisorv1.VmInfo) output.Rows {
 	}
 	r.Add("Created", v.GetCreatedOn().AsTime().Format("2006-01-02 15:04:05 MST"))
 	return r
+}
+
+// addressText is a card's IP addresses.
+func addressText(a *hypervisorv1.Address) string {
+	if a.GetIpv6Address() == "" {
+		return a.GetIpAddress()
+	}
+	return a.GetIpAddress() + ", " + a.GetIpv6Address()
 }
 
 func cpus(v *hypervisorv1.VmInfo) string {

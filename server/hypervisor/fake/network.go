@@ -62,7 +62,7 @@ func (h *Host) ensureNetwork(shape hypervisor.Network) error {
 }
 
 func sameShape(a, b hypervisor.Network) bool {
-	return a.Bridge == b.Bridge && a.Gateway == b.Gateway && a.Domain == b.Domain && a.Isolated == b.Isolated && a.NoDHCP == b.NoDHCP &&
+	return a.Bridge == b.Bridge && a.Gateway == b.Gateway && a.Gateway6 == b.Gateway6 && a.Domain == b.Domain && a.Isolated == b.Isolated && a.NoDHCP == b.NoDHCP &&
 		slices.Equal(a.DNS, b.DNS)
 }
 

@@ -103,6 +103,7 @@ func properties() []property {
 
 		{name: "NetworkShape", test: networkShape},
 		{name: "NetworkWithoutDHCP", test: networkWithoutDHCP},
+		{name: "NetworkWithIPv6", test: networkWithIPv6},
 		{name: "NetworkInUse", test: networkInUse},
 		{name: "NetworkMustExist", test: networkMustExist},
 		{name: "LeasesAreChecked", test: leasesAreChecked},

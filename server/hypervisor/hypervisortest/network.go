@@ -28,15 +28,17 @@ func networkShape(t *suite) {
 		"no gateway": func(n *hypervisor.Network) { n.Gateway = netip.Prefix{} },
 		"broadcast":  func(n *hypervisor.Network) { n.Gateway = netip.MustParsePrefix("10.1.2.255/24") },
 		"domain":     func(n *hypervisor.Network) { n.Domain = "a,b" },
+		"IPv6":       func(n *hypervisor.Network) { n.Gateway = netip.MustParsePrefix("fd00::1/64") },
+		"link-local": func(n *hypervisor.Network) { n.Gateway6, n.NoDHCP = netip.MustParsePrefix("fe80::1/64"), true },
+		"IPv4 twice": func(n *hypervisor.Network) { n.Gateway6, n.NoDHCP = netip.MustParsePrefix("10.1.2.1/24"), true },
+		"no room":    func(n *hypervisor.Network) { n.Gateway6, n.NoDHCP = netip.MustParsePrefix("fd00::1/127"), true },
+		"prefix":     func(n *hypervisor.Network) { n.Gateway6, n.NoDHCP = netip.MustParsePrefix("fd00::/64"), true },
+		"IPv6 DHCP":  func(n *hypervisor.Network) { n.Gateway6 = netip.MustParsePrefix("fd00::1/64") },
 	} {
 		bad := n
 		spoil(&bad)
 		t.expectCode(name, t.Driver.EnsureNetwork(ctx, bad), fault.InvalidArgument)
 	}
-	six := n
-	six.Gateway = netip.MustParsePrefix("fd00::1/64")
-	t.expectCode("IPv6", t.Driver.EnsureNetwork(ctx, six), fault.Unimplemented)
-
 	t.must(t.Driver.RemoveNetwork(ctx, n.Name))
 	t.must(t.Driver.RemoveNetwork(ctx, n.Name)) // unknown is no error
 	t.must(t.Driver.EnsureNetwork(ctx, n))      // and can be made again
@@ -63,6 +65,24 @@ func networkWithoutDHCP(t *suite) {
 	t.must(t.Driver.Kill(ctx, spec.UUID))
 	t.must(t.Driver.EnsureNetwork(ctx, n))
 	t.must(t.Driver.SetLeases(ctx, n.Name, lease))
+}
+
+// networkWithIPv6 checks that a network can have IPv6 beside IPv4, and lose it again.
+func networkWithIPv6(t *suite) {
+	n, ctx := t.network(), t.Context()
+	n.NoDHCP = true
+	six := n
+	six.Gateway6 = netip.MustParsePrefix("fd00:99::1/64")
+	t.must(t.Driver.EnsureNetwork(ctx, six))
+	t.must(t.Driver.EnsureNetwork(ctx, six))
+
+	spec := blank()
+	spec.NICs = []hypervisor.NIC{{MAC: newMAC(), Network: n.Name}}
+	t.start(spec)
+	t.must(t.Driver.EnsureNetwork(ctx, six))
+	t.expectCode("change in use", t.Driver.EnsureNetwork(ctx, n), fault.FailedPrecondition)
+	t.must(t.Driver.Kill(ctx, spec.UUID))
+	t.must(t.Driver.EnsureNetwork(ctx, n))
 }
 
 func networkInUse(t *suite) {

@@ -203,7 +203,7 @@ func needUnused(c *conn, net golibvirt.Network) error {
 }
 
 func sameShape(a, b hypervisor.Network) bool {
-	return a.Bridge == b.Bridge && a.Gateway == b.Gateway && a.Domain == b.Domain && a.Isolated == b.Isolated && a.NoDHCP == b.NoDHCP &&
+	return a.Bridge == b.Bridge && a.Gateway == b.Gateway && a.Gateway6 == b.Gateway6 && a.Domain == b.Domain && a.Isolated == b.Isolated && a.NoDHCP == b.NoDHCP &&
 		slices.Equal(a.DNS, b.DNS)
 }
 

@@ -13,6 +13,8 @@ import (
 // dnsOption is how dnsmasq is told which name servers guests should use (dnsmasq(8), --dhcp-option).
 const dnsOption = "dhcp-option=option:dns-server,"
 
+const familyIPv6 = "ipv6"
+
 // buildNetwork translates a network. An empty UUID leaves its choice to libvirt.
 func buildNetwork(n hypervisor.Network, uuid string, hosts []libvirtxml.NetworkDHCPHost) *libvirtxml.Network {
 	x := &libvirtxml.Network{
@@ -27,6 +29,10 @@ func buildNetwork(n hypervisor.Network, uuid string, hosts []libvirtxml.NetworkD
 		x.DNS = &libvirtxml.NetworkDNS{Enable: "no"}
 	} else {
 		x.IPs[0].DHCP = &libvirtxml.NetworkDHCP{Hosts: hosts}
+	}
+	if n.Gateway6.IsValid() {
+		// Its packets are forwarded, not translated.
+		x.IPs = append(x.IPs, libvirtxml.NetworkIP{Family: familyIPv6, Address: n.Gateway6.Addr().String(), Prefix: uint(n.Gateway6.Bits())})
 	}
 	if !n.Isolated {
 		x.Forward = &libvirtxml.NetworkForward{Mode: "nat"}
@@ -49,12 +55,17 @@ func buildNetwork(n hypervisor.Network, uuid string, hosts []libvirtxml.NetworkD
 // parseNetwork translates a definition back. It fails on one that no Network describes, which is somebody else's.
 func parseNetwork(x *libvirtxml.Network) (n hypervisor.Network, err error) {
 	n.Name = x.Name
-	if x.Bridge == nil || len(x.IPs) != 1 {
+	if x.Bridge == nil || len(x.IPs) == 0 || len(x.IPs) > 2 {
 		return n, notOurs(x.Name)
 	}
 	n.Bridge = x.Bridge.Name
 	if n.Gateway, err = parseGateway(x.IPs[0]); err != nil {
 		return n, notOurs(x.Name)
+	}
+	if len(x.IPs) == 2 {
+		if n.Gateway6, err = parseGateway(x.IPs[1]); err != nil || x.IPs[1].Family != familyIPv6 || x.IPs[1].DHCP != nil {
+			return n, notOurs(x.Name)
+		}
 	}
 	switch {
 	case x.Forward == nil:

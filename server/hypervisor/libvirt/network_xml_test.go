@@ -22,6 +22,7 @@ func TestNetworkXML(t *testing.T) {
 			DNS: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
 		},
 		"served-elsewhere": {Name: "bare", Bridge: "hp2", Gateway: gateway, NoDHCP: true},
+		"ipv6":             {Name: "six", Bridge: "hp3", Gateway: gateway, Gateway6: netip.MustParsePrefix("fd00:99::1/64"), NoDHCP: true},
 	} {
 		lease := hypervisor.Lease{MAC: "52:54:00:00:00:01", Address: netip.MustParseAddr("10.1.2.9"), Hostname: "one"}
 		x := buildNetwork(n, testUUID, []libvirtxml.NetworkDHCPHost{buildHost(lease)})
@@ -58,6 +59,7 @@ func TestForeignNetwork(t *testing.T) {
 		"no bridge":      `<forward mode="bridge"/>`,
 		"routed":         `<forward mode="route"/><bridge name="b"/><ip address="10.0.0.1" prefix="8"/>`,
 		"two subnets":    `<bridge name="b"/><ip address="10.0.0.1" prefix="8"/><ip address="10.9.0.1" prefix="8"/>`,
+		"IPv6 by DHCP":   `<bridge name="b"/><ip address="10.0.0.1" prefix="8"/><ip family="ipv6" address="fd00::1" prefix="64"><dhcp/></ip>`,
 		"no address":     `<bridge name="b"/><ip address="x"/>`,
 		"bad netmask":    `<bridge name="b"/><ip address="10.0.0.1" netmask="x"/>`,
 		"dnsmasq option": `<bridge name="b"/><ip address="10.0.0.1" prefix="8"/><options xmlns="http://libvirt.org/schemas/network/dnsmasq/1.0"><option value="x"/></options>`,

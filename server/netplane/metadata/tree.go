@@ -98,7 +98,7 @@ func (s *Service) tree(info *hypervisorv1.VmInfo) map[string]leaf {
 	}
 	for name, value := range map[string]string{
 		"instance-id": info.GetUuid(), "local-hostname": info.GetHostname(), "hostname": info.GetHostname(),
-		"local-ipv4": info.GetAddress().GetIpAddress(), "mac": info.GetAddress().GetMacAddress(), "ami-id": image(info),
+		"local-ipv4": info.GetAddress().GetIpAddress(), "ipv6": info.GetAddress().GetIpv6Address(), "mac": info.GetAddress().GetMacAddress(), "ami-id": image(info),
 	} {
 		tree["/latest/meta-data/"+name] = text(value)
 	}
@@ -149,12 +149,15 @@ func noCloudMetaData(info *hypervisorv1.VmInfo) string {
 	return t
 }
 
-// noCloudNetwork is cloud-init's network configuration, version 2: DHCP on every card.
+// noCloudNetwork is cloud-init's network configuration, version 2: DHCP on every card, and DHCPv6 on those with an IPv6 address.
 func noCloudNetwork(info *hypervisorv1.VmInfo) string {
 	var t strings.Builder
 	t.WriteString("version: 2\nethernets:\n")
 	for i, a := range append([]*hypervisorv1.Address{info.GetAddress()}, info.GetSecondaryAddresses()...) {
 		fmt.Fprintf(&t, "  card%d:\n    match:\n      macaddress: %q\n    dhcp4: true\n", i, a.GetMacAddress())
+		if a.GetIpv6Address() != "" {
+			t.WriteString("    dhcp6: true\n")
+		}
 	}
 	return t.String()
 }

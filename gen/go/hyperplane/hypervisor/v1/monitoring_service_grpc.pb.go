@@ -47,7 +47,7 @@ type MonitoringServiceClient interface {
 	ProbeVmPort(ctx context.Context, in *ProbeVmPortRequest, opts ...grpc.CallOption) (*ProbeVmPortResponse, error)
 	// Streams the paths that a VM's guest reads from the metadata service.
 	TraceVmMetadata(ctx context.Context, in *TraceVmMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TraceVmMetadataResponse], error)
-	// Streams the DHCP packets that pass an interface of the host.
+	// Streams the DHCP packets that pass an interface of the host: those of IPv4, not DHCPv6.
 	WatchDhcp(ctx context.Context, in *WatchDhcpRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchDhcpResponse], error)
 }
 
@@ -187,7 +187,7 @@ type MonitoringServiceServer interface {
 	ProbeVmPort(context.Context, *ProbeVmPortRequest) (*ProbeVmPortResponse, error)
 	// Streams the paths that a VM's guest reads from the metadata service.
 	TraceVmMetadata(*TraceVmMetadataRequest, grpc.ServerStreamingServer[TraceVmMetadataResponse]) error
-	// Streams the DHCP packets that pass an interface of the host.
+	// Streams the DHCP packets that pass an interface of the host: those of IPv4, not DHCPv6.
 	WatchDhcp(*WatchDhcpRequest, grpc.ServerStreamingServer[WatchDhcpResponse]) error
 	mustEmbedUnimplementedMonitoringServiceServer()
 }

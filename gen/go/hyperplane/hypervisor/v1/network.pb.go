@@ -28,7 +28,10 @@ type Address struct {
 	// The IP address.
 	IpAddress string `protobuf:"bytes,1,opt,name=ip_address,json=ipAddress,proto3" json:"ip_address,omitempty"`
 	// The MAC address, lower case with colons.
-	MacAddress    string `protobuf:"bytes,2,opt,name=mac_address,json=macAddress,proto3" json:"mac_address,omitempty"`
+	MacAddress string `protobuf:"bytes,2,opt,name=mac_address,json=macAddress,proto3" json:"mac_address,omitempty"`
+	// The IPv6 address, beside ip_address; empty = none. Within the prefix of the subnet's ipv6_gateway; out in the form of RFC 5952, in in any form. No zone,
+	// and not IPv4-mapped, multicast, link-local, loopback or unspecified. There is no pool of them: a card has one only where it was given.
+	Ipv6Address   string `protobuf:"bytes,3,opt,name=ipv6_address,json=ipv6Address,proto3" json:"ipv6_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -77,6 +80,13 @@ func (x *Address) GetMacAddress() string {
 	return ""
 }
 
+func (x *Address) GetIpv6Address() string {
+	if x != nil {
+		return x.Ipv6Address
+	}
+	return ""
+}
+
 // A subnet in which VMs can be placed.
 type Subnet struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -105,9 +115,15 @@ type Subnet struct {
 	// The last address of that range.
 	LastDynamicIp string `protobuf:"bytes,12,opt,name=last_dynamic_ip,json=lastDynamicIp,proto3" json:"last_dynamic_ip,omitempty"`
 	// Free-form labels.
-	Tags          map[string]string `protobuf:"bytes,13,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Tags map[string]string `protobuf:"bytes,13,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The router's IPv6 address with the prefix length of the subnet, as fd00:99::1/64; empty = the subnet has no IPv6. On a bridge that the host manages it is
+	// the host's own. Guests learn their addresses by DHCPv6 only (managed mode). FAILED_PRECONDITION where the virtualiser's DHCP server serves the subnet. In a
+	// managed subnet it can change only while no VM in it runs.
+	Ipv6Gateway string `protobuf:"bytes,14,opt,name=ipv6_gateway,json=ipv6Gateway,proto3" json:"ipv6_gateway,omitempty"`
+	// The IPv6 name servers given to guests, at most 16.
+	Ipv6NameServers []string `protobuf:"bytes,15,rep,name=ipv6_name_servers,json=ipv6NameServers,proto3" json:"ipv6_name_servers,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Subnet) Reset() {
@@ -231,16 +247,31 @@ func (x *Subnet) GetTags() map[string]string {
 	return nil
 }
 
+func (x *Subnet) GetIpv6Gateway() string {
+	if x != nil {
+		return x.Ipv6Gateway
+	}
+	return ""
+}
+
+func (x *Subnet) GetIpv6NameServers() []string {
+	if x != nil {
+		return x.Ipv6NameServers
+	}
+	return nil
+}
+
 var File_hyperplane_hypervisor_v1_network_proto protoreflect.FileDescriptor
 
 const file_hyperplane_hypervisor_v1_network_proto_rawDesc = "" +
 	"\n" +
-	"&hyperplane/hypervisor/v1/network.proto\x12\x18hyperplane.hypervisor.v1\x1a#hyperplane/options/v1/options.proto\"Q\n" +
+	"&hyperplane/hypervisor/v1/network.proto\x12\x18hyperplane.hypervisor.v1\x1a#hyperplane/options/v1/options.proto\"|\n" +
 	"\aAddress\x12%\n" +
 	"\n" +
 	"ip_address\x18\x01 \x01(\tB\x06\x8a\xce\x18\x02\x10\x01R\tipAddress\x12\x1f\n" +
 	"\vmac_address\x18\x02 \x01(\tR\n" +
-	"macAddress\"\xdb\x04\n" +
+	"macAddress\x12)\n" +
+	"\fipv6_address\x18\x03 \x01(\tB\x06\x8a\xce\x18\x02 \x01R\vipv6Address\"\xba\x05\n" +
 	"\x06Subnet\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\n" +
@@ -259,7 +290,9 @@ const file_hyperplane_hypervisor_v1_network_proto_rawDesc = "" +
 	"\x0eFirstDynamicIP\x10\x01R\x0efirstDynamicIp\x12=\n" +
 	"\x0flast_dynamic_ip\x18\f \x01(\tB\x15\x8a\xce\x18\x11\n" +
 	"\rLastDynamicIP\x10\x01R\rlastDynamicIp\x12>\n" +
-	"\x04tags\x18\r \x03(\v2*.hyperplane.hypervisor.v1.Subnet.TagsEntryR\x04tags\x1a7\n" +
+	"\x04tags\x18\r \x03(\v2*.hyperplane.hypervisor.v1.Subnet.TagsEntryR\x04tags\x12)\n" +
+	"\fipv6_gateway\x18\x0e \x01(\tB\x06\x8a\xce\x18\x02 \x01R\vipv6Gateway\x122\n" +
+	"\x11ipv6_name_servers\x18\x0f \x03(\tB\x06\x8a\xce\x18\x02 \x01R\x0fipv6NameServers\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BWZUgithub.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1;hypervisorv1b\x06proto3"

@@ -588,7 +588,9 @@ type ChangeVmSubnetRequest struct {
 	// The VM: its IP address, UUID or name.
 	Vm string `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
 	// The new subnet.
-	SubnetId      string `protobuf:"bytes,2,opt,name=subnet_id,json=subnetId,proto3" json:"subnet_id,omitempty"`
+	SubnetId string `protobuf:"bytes,2,opt,name=subnet_id,json=subnetId,proto3" json:"subnet_id,omitempty"`
+	// The IPv6 address there; empty = none. What Address says of it holds.
+	Ipv6Address   string `protobuf:"bytes,3,opt,name=ipv6_address,json=ipv6Address,proto3" json:"ipv6_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -633,6 +635,13 @@ func (x *ChangeVmSubnetRequest) GetVm() string {
 func (x *ChangeVmSubnetRequest) GetSubnetId() string {
 	if x != nil {
 		return x.SubnetId
+	}
+	return ""
+}
+
+func (x *ChangeVmSubnetRequest) GetIpv6Address() string {
+	if x != nil {
+		return x.Ipv6Address
 	}
 	return ""
 }
@@ -1204,11 +1213,12 @@ const file_hyperplane_hypervisor_v1_vm_configuration_service_proto_rawDesc = "" 
 	"milli_cpus\x18\x03 \x01(\rB\x0f\x8a\xce\x18\v\n" +
 	"\tMilliCPUsR\tmilliCpus\x124\n" +
 	"\fvirtual_cpus\x18\x04 \x01(\rB\x11\x8a\xce\x18\r\n" +
-	"\vVirtualCPUsR\vvirtualCpus\"W\n" +
+	"\vVirtualCPUsR\vvirtualCpus\"\x82\x01\n" +
 	"\x15ChangeVmSubnetRequest\x12!\n" +
 	"\x02vm\x18\x01 \x01(\tB\x11\x8a\xce\x18\r\n" +
 	"\tIpAddress\x10\x01R\x02vm\x12\x1b\n" +
-	"\tsubnet_id\x18\x02 \x01(\tR\bsubnetId\"r\n" +
+	"\tsubnet_id\x18\x02 \x01(\tR\bsubnetId\x12)\n" +
+	"\fipv6_address\x18\x03 \x01(\tB\x06\x8a\xce\x18\x02 \x01R\vipv6Address\"r\n" +
 	"\x16ChangeVmSubnetResponse\x12,\n" +
 	"\x0enew_ip_address\x18\x01 \x01(\tB\x06\x8a\xce\x18\x02\x10\x01R\fnewIpAddress\x12*\n" +
 	"\x11old_identity_name\x18\x02 \x01(\tR\x0foldIdentityName\"\xbe\x01\n" +
