@@ -68,11 +68,11 @@ type Service struct {
 
 var _ hypervisorv1.SnapshotServiceServer = (*Service)(nil)
 
-// checkName refuses names that cannot be part of a file's name.
+// checkName refuses names that cannot be part of a file's name. A snapshot may be without a name: it is what legacy clients make that are told none.
 func checkName(name string) error {
 	switch {
-	case name == "" || len(name) > maxName:
-		return fault.New(fault.InvalidArgument, "name: must have 1 to %d bytes, this one has %d", maxName, len(name))
+	case len(name) > maxName:
+		return fault.New(fault.InvalidArgument, "name: must have at most %d bytes, this one has %d", maxName, len(name))
 	case strings.ContainsAny(name, ".:/") || strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name):
 		return fault.New(fault.InvalidArgument, "name: %q has a dot, a colon, a slash or a control character", name)
 	}

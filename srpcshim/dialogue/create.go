@@ -54,8 +54,17 @@ func (c *creation) recv(m *hypervisorv1.CreateVmRequest) error {
 		return err
 	}
 	spec, err := srpc.CreateVmSpecToProto(*c.request)
+	leaveToHost(spec.GetVmInfo())
 	m.Part = &hypervisorv1.CreateVmRequest_Spec{Spec: spec}
 	return fault.As(fault.InvalidArgument, err, "request")
+}
+
+// leaveToHost takes out of what is asked for what is the host's to say: clients that restore a saved VM send all that they were told of it.
+func leaveToHost(info *hypervisorv1.VmInfo) {
+	if info == nil { // the request could not be understood
+		return
+	}
+	info.State, info.CreatedOn, info.ChangedStateOn, info.Uncommitted = hypervisorv1.State_STATE_UNSPECIFIED, nil, nil, false
 }
 
 // announce says what follows the request.

@@ -62,7 +62,6 @@ type volume struct {
 	known   bool
 	block   uint64 // bytes of the block under way that are still to come
 	tail    bool   // the block under way is everything behind the client's blocks
-	next    uint64 // index after the last block
 	stopped bool   // the last block was said
 }
 
@@ -156,7 +155,7 @@ func (v *volume) send(m *hypervisorv1.GetVmVolumeResponse) error {
 			return fault.New(fault.Internal, "the volume has shrunk while it was read")
 		}
 		v.stopped = true
-		parts = append(parts, &Block{Index: v.next})
+		parts = append(parts, &Block{Index: v.blocks.NumBlocks})
 	}
 	if len(parts) == 0 {
 		return nil
@@ -180,7 +179,6 @@ func (v *volume) start(index uint64) *Block {
 	if v.tail = index >= v.blocks.NumBlocks; !v.tail {
 		v.block = min(v.block, 1<<v.blocks.BlockOrder)
 	}
-	v.next = index + 1
 	return &Block{Index: index, Size: v.block}
 }
 

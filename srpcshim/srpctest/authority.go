@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/pem"
 	"math/big"
 	"net"
 	"testing"
@@ -89,4 +90,9 @@ func (a *Authority) sign(template *x509.Certificate) tls.Certificate {
 // Shows returns a client's configuration. Like the stock clients, it does not verify the server.
 func Shows(cert ...tls.Certificate) *tls.Config {
 	return &tls.Config{Certificates: cert, InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+}
+
+// PEM returns the authority's certificate.
+func (a *Authority) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
 }

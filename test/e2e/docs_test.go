@@ -26,7 +26,9 @@ func TestDocs(t *testing.T) {
 			makeDisk(t, filepath.Join(dir, "disk.raw"), 4<<20, 9)
 			makeDisk(t, filepath.Join(dir, "base.qcow2"), 4<<20, 8) // what is in it does not matter to a fake
 			write(t, filepath.Join(dir, "cloud-config.yaml"), "#cloud-config\n")
-			d := startDaemon(t, nil, "--hypervisor", "fake")
+			config := filepath.Join(t.TempDir(), "config.yaml")
+			write(t, config, "hypervisor: {driver: fake}\n"+yamlBlock(string(text), "subnets:\n"))
+			d := startDaemon(t, nil, "--config", config)
 			script := "set -eux\n" + strings.Join(shellBlocks(string(text)), "\n")
 			cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 			cmd.Dir = dir
@@ -36,6 +38,16 @@ func TestDocs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// yamlBlock returns the fenced block marked yaml that begins with a key; "" if there is none.
+func yamlBlock(text, key string) string {
+	for i, part := range strings.Split(text, "```") {
+		if config, ok := strings.CutPrefix(part, "yaml\n"); ok && i%2 == 1 && strings.HasPrefix(config, key) {
+			return config
+		}
+	}
+	return ""
 }
 
 // shellBlocks returns the fenced blocks marked sh.
