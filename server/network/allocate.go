@@ -12,7 +12,7 @@ import (
 // Request is the wish for an address.
 type Request struct {
 	UUID, Hostname string
-	// SubnetID is the subnet; empty = the only one there is.
+	// SubnetID is the subnet; empty = the one in which the wanted address is, or the only one there is.
 	SubnetID string
 	// Want may hold an IP address, a MAC address, both or nothing.
 	Want   *hypervisorv1.Address
@@ -23,17 +23,17 @@ type Request struct {
 func (s *Service) Allocate(req Request) (*hypervisorv1.Address, string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, err := s.choose(req.SubnetID)
+	want, mac, err := parseWant(req.Want)
+	if err != nil {
+		return nil, "", err
+	}
+	p, err := s.choose(req.SubnetID, want)
 	if err != nil {
 		return nil, "", err
 	}
 	if restricted := len(p.AllowedUsers)+len(p.AllowedGroups) > 0; restricted && !req.Caller.Power &&
 		!req.Caller.OwnsAny(p.AllowedUsers, p.AllowedGroups) {
 		return nil, "", fault.New(fault.PermissionDenied, "subnet %q: %s may not create VMs in it", p.ID, req.Caller.Name)
-	}
-	want, mac, err := parseWant(req.Want)
-	if err != nil {
-		return nil, "", err
 	}
 	six, err := s.wantSix(p, req.Want)
 	if err != nil {

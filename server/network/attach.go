@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
@@ -27,7 +28,7 @@ func (s *Service) attach(ctx context.Context, subnetID string) (hypervisor.NIC, 
 		return hypervisor.NIC{}, err
 	}
 	s.mu.Lock()
-	p, err := s.choose(subnetID)
+	p, err := s.choose(subnetID, netip.Addr{})
 	if err != nil {
 		s.mu.Unlock()
 		return hypervisor.NIC{}, err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ func (s *brokenStore) Update(ctx context.Context, fn func(store.Writer) error) (
 
 // fixture is a service with the subnets a (10.7.1.0/24) and b (10.7.2.0/24) of a configuration, and a store.
 type fixture struct {
+	alive map[string]bool
 	*network.Service
 	t      *testing.T
 	host   *fake.Host
@@ -59,6 +61,7 @@ func (f *fixture) restart() {
 	var err error
 	f.Service, err = network.Open(f.t.Context(), network.Deps{
 		Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Driver: f.driver, Feed: feed.New(time.Now), Store: f.store, Now: time.Now,
+		Alive: func(uuid string) bool { return f.alive[uuid] },
 	}, []network.Subnet{subnet("a", 1), subnet("b", 2)})
 	if err != nil {
 		f.t.Fatal(err)
@@ -159,6 +162,7 @@ func TestSubnetsWithVMs(t *testing.T) {
 	if _, err := f.Attach(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
+	f.alive = map[string]bool{"1": true}
 	for name, req := range map[string]*hypervisorv1.UpdateSubnetsRequest{
 		"deleted": {Delete: []string{"a"}}, "moved": {Change: []*hypervisorv1.Subnet{{Id: "a", IpGateway: "10.7.1.1", IpMask: "255.255.255.128", Manage: true}}},
 	} {
@@ -319,4 +323,35 @@ func TestExternalLeases(t *testing.T) {
 	if a, _, err := f.Allocate(network.Request{UUID: "2", SubnetID: "a"}); err != nil || a.GetIpAddress() != "10.7.1.4" {
 		t.Errorf("the next VM: %v, %v", a, err)
 	}
+}
+
+// TestSubnetOfVMsIsChanged gives a subnet another gateway and another bridge while it has VMs, of which none runs, and lets VMs name a subnet by their address.
+func TestSubnetOfVMsIsChanged(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	address, subnet, err := f.Allocate(network.Request{UUID: "vm", Want: &hypervisorv1.Address{IpAddress: "10.7.2.9"}})
+	if err != nil || subnet != "b" || address.GetIpAddress() != "10.7.2.9" {
+		t.Fatalf("%v in subnet %q, %v", address, subnet, err)
+	}
+	if _, _, err := f.Allocate(network.Request{UUID: "other", Want: &hypervisorv1.Address{IpAddress: "10.99.2.9"}}); !fault.Is(err, fault.InvalidArgument) {
+		t.Errorf("an address of no subnet: %v", err)
+	}
+	bridged := wire("b", "10.7.2.254")
+	bridged.Manage, bridged.DomainName = false, "new.internal"
+	elsewhere := wire("b", "10.8.2.1")
+	change := func(n *hypervisorv1.Subnet) error {
+		return f.update(&hypervisorv1.UpdateSubnetsRequest{Change: []*hypervisorv1.Subnet{n}})
+	}
+	f.alive = map[string]bool{"vm": true}
+	if err := change(bridged); !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(err.Error(), "VM vm runs with address 10.7.2.9") {
+		t.Errorf("while it runs: %v", err)
+	}
+	f.alive = nil
+	if err := change(elsewhere); !fault.Is(err, fault.InvalidArgument) {
+		t.Errorf("away from its address: %v", err)
+	}
+	if err := change(bridged); err != nil {
+		t.Error(err)
+	}
+	f.isNow("afterwards", "a=10.7.1.1/", "b=10.7.2.254/new.internal")
 }

@@ -22,7 +22,7 @@ func (s *Service) describe() []*hypervisorv1.Subnet {
 		n := &hypervisorv1.Subnet{
 			Id: p.ID, IpGateway: p.Gateway.Addr().String(), IpMask: net.IP(net.CIDRMask(p.Gateway.Bits(), 32)).String(),
 			DomainName: p.Domain, Manage: !p.Existing, VlanId: p.VLAN, AllowedUsers: p.AllowedUsers, AllowedGroups: p.AllowedGroups,
-			DisableMetadata: p.DisableMetadata || s.mode(p) != byPlane, FirstDynamicIp: text(p.DynamicFirst), LastDynamicIp: text(p.DynamicLast), Tags: p.Tags,
+			DisableMetadata: p.DisableMetadata, FirstDynamicIp: text(p.DynamicFirst), LastDynamicIp: text(p.DynamicLast), Tags: p.Tags,
 		}
 		for _, d := range p.DNS {
 			n.DomainNameServers = append(n.DomainNameServers, d.String())

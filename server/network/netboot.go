@@ -121,7 +121,7 @@ func (s *Service) planBoot(req *hypervisorv1.NetbootMachineRequest) (mac string,
 	if b.missing == 0 {
 		close(b.done)
 	}
-	if dhcp.BootFile(b.names(), nil, false) == "" && dhcp.BootFile(b.names(), efi(), false) == "" && dhcp.BootFile(b.names(), nil, true) == "" {
+	if len(files) > 0 && dhcp.BootFile(b.names(), nil, false) == "" && dhcp.BootFile(b.names(), efi(), false) == "" && dhcp.BootFile(b.names(), nil, true) == "" {
 		return "", nil, fault.New(fault.InvalidArgument, "files: none is one that a machine's firmware boots, such as pxelinux.0, bootx64.efi or boot.ipxe; "+
 			"there are: %q", b.names())
 	}

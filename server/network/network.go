@@ -43,6 +43,8 @@ type Deps struct {
 	Store store.Store
 	// Plane is nil where only the virtualiser's DHCP server is to be used.
 	Plane Plane
+	// Alive says whether a VM has, or is about to have, a machine that is on its network; nil = all have.
+	Alive func(uuid string) bool
 	// Uplink says that the host has an interface that carries VLANs.
 	Uplink bool
 	Now    func() time.Time
@@ -180,10 +182,16 @@ func (s *Service) of(a netip.Addr) *pool {
 	return nil
 }
 
-// choose returns the subnet, or the only one if the id is empty. The caller holds mu.
-func (s *Service) choose(id string) (*pool, error) {
+// choose returns the subnet; if the id is empty, the one in which the wanted address is, or the only one. The caller holds mu.
+func (s *Service) choose(id string, want netip.Addr) (*pool, error) {
 	if id == "" && len(s.subnets) == 1 {
 		return s.subnets[0], nil
+	}
+	if id == "" && want.IsValid() {
+		if p := s.of(want); p != nil {
+			return p, nil
+		}
+		return nil, fault.New(fault.InvalidArgument, "ip_address: %s is in none of the subnets", want)
 	}
 	if p := s.find(id); p != nil {
 		return p, nil

@@ -76,6 +76,18 @@ func inUse(p *pool, what string) error {
 	return nil
 }
 
+// attached refuses another gateway, bridge or VLAN, or other words of the virtualiser's DHCP server, while a VM is on the network. One that does not run is put
+// onto the network of another shape when it starts. The caller holds mu.
+func (s *Service) attached(p *pool) error {
+	for a, l := range p.used {
+		if s.Alive == nil || s.Alive(l.uuid) {
+			return fault.New(fault.FailedPrecondition, "subnet %q: can not be given another gateway, bridge or VLAN, nor what the virtualiser's DHCP server says: "+
+				"VM %s runs with address %s in it; stop it first", p.ID, l.uuid, a)
+		}
+	}
+	return nil
+}
+
 func (c *change) replace(m *hypervisorv1.Subnet, s *Service) error {
 	at := c.find(m.GetId())
 	if at < 0 {
@@ -98,8 +110,10 @@ func (c *change) replace(m *hypervisorv1.Subnet, s *Service) error {
 	}
 	reshaped := n.Gateway != old.Gateway || n.Existing != old.Existing || n.VLAN != old.VLAN ||
 		(s.mode(old) == byVirtualiser && (n.Domain != old.Domain || !slices.Equal(n.DNS, old.DNS)))
-	if reshaped && len(old.used) > 0 {
-		return inUse(old, "given another gateway, bridge or VLAN, nor what the virtualiser's DHCP server says,")
+	if reshaped {
+		if err := s.attached(old); err != nil {
+			return err
+		}
 	}
 	// Cards need not be given other addresses for this one: it is enough that no VM runs, which the virtualiser knows.
 	reshaped = reshaped || (n.Gateway6 != old.Gateway6 && !n.Existing)

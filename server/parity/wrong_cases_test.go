@@ -184,7 +184,7 @@ func wrongsOfHost() map[string]wrong {
 		"HoldLock":          fixed(&hypervisorv1.HoldLockRequest{Timeout: durationpb.New(time.Hour)}, codes.InvalidArgument, "timeout"),
 		"HoldVmLock":        to(false, &hypervisorv1.HoldVmLockRequest{Timeout: durationpb.New(time.Hour)}, codes.InvalidArgument, "timeout"),
 		"ListSubnets":       fixed(&hypervisorv1.ListSubnetsRequest{PageToken: "?"}, codes.InvalidArgument, "page_token"),
-		"NetbootMachine":    fixed(&hypervisorv1.NetbootMachineRequest{Address: outside}, codes.InvalidArgument, "files"),
+		"NetbootMachine":    fixed(&hypervisorv1.NetbootMachineRequest{Address: outside, Files: map[string][]byte{"notes.txt": {1}, "more.txt": {1}}}, codes.InvalidArgument, "files"),
 		"PowerOff": {func(ctx context.Context, w *world) proto.Message {
 			w.vm(ctx, true)
 			return &hypervisorv1.PowerOffRequest{}

@@ -47,3 +47,9 @@ func (r *Registry) listing() *listing {
 	}
 	return r.listed
 }
+
+// Alive says whether a VM has, or is about to have, a process.
+func (r *Registry) Alive(uuid string) bool {
+	info, err := r.Info(uuid)
+	return err == nil && usesMemory(info.GetState())
+}

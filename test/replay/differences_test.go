@@ -131,8 +131,8 @@ func updatesDifferences() map[string]difference {
 		"get-updates-hyper-control": {whyFull + "; " + whyLabel, watched},
 		"json-get-updates":          {whyFull + "; " + whyLabel, watched},
 		"fleet-manager": {
-			whyFull + "; " + whyLabel + "; a subnet with VMs is not given another bridge",
-			and(watched, map[string]string{"end": "can not be given another gateway, bridge"}),
+			whyFull + "; " + whyLabel + "; a second change of subnets is answered",
+			and(watched, map[string]string{"end": "map[]"}),
 		},
 	}
 }

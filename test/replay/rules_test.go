@@ -27,10 +27,6 @@ func ignored(kind, field string) how {
 		return there
 	case "Path", "Filename", "DirectoryToCleanup", "Directories", "Bridges": // of the host
 		return there
-	case "DisableMetadata": // ours says whether there is metadata, and nobody serves an existing bridge of the simulated host
-		if kind == "ListSubnetsResponse" || kind == "Update" {
-			return anything
-		}
 	case "MemoryInMiB": // of the host; a VM's is compared
 		if kind == "GetCapacityResponse" || kind == "Update" {
 			return there

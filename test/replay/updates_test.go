@@ -188,7 +188,7 @@ func updatesExtras() map[string]extras {
 			"Update#2": func(ctx context.Context, p *player) { p.configure(ctx, "mini2", "two") },
 			"Update#3": func(ctx context.Context, p *player) { p.configure(ctx, "mini2", "three") },
 		}},
-		"fleet-manager": {updates: true, apart: []string{"Subnets", "AddressPool"}, during: hooks{"Update#8": func(ctx context.Context, p *player) {
+		"fleet-manager": {updates: true, apart: []string{"AddressPool"}, during: hooks{"Update#8": func(ctx context.Context, p *player) {
 			_, err := hypervisorv1.NewVmConfigurationServiceClient(p.Dial(true)).ChangeVmTags(ctx, &hypervisorv1.ChangeVmTagsRequest{
 				Vm: "10.99.1.3", Tags: map[string]string{"Name": "mini", "a": "b", "env": "fm", "x": "y"},
 			})
