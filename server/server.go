@@ -130,7 +130,7 @@ func (s *Server) wire(ctx context.Context) error {
 	}
 	rules.Owners = s.services.host.Owners
 	unary, stream := intercept.Chain(intercept.Deps{
-		Log: s.deps.Log, Registry: metrics, Tokens: s.pki, VMs: s.services.authorizer(), Rules: rules, OpenReads: s.cfg.AllowUnauthenticatedReads,
+		Log: s.deps.Log, Registry: metrics, Tokens: s.pki, VMs: s.services.authorizer(), Rules: rules, OpenReads: s.cfg.AllowUnauthenticatedReads, LegacyAccess: s.cfg.LegacyAccess,
 	})
 	s.grpc = grpc.NewServer(grpc.Creds(frontdoor.Credentials()), grpc.ChainUnaryInterceptor(prewire.Unary, unary), grpc.ChainStreamInterceptor(prewire.Stream, stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.WaitForHandlers(true), grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime}))

@@ -58,7 +58,10 @@ type Config struct {
 	AllowPlain bool `yaml:"allow_plain"`
 	// AllowUnauthenticatedReads opens the methods marked so in the schema to callers without a credential; OpenMetrics the metrics.
 	AllowUnauthenticatedReads bool `yaml:"allow_unauthenticated_reads"`
-	OpenMetrics               bool `yaml:"open_metrics"`
+	// LegacyAccess lets every user probe the ports of a VM and read its storage configuration, the names of its logs and its last patch log, as on
+	// hypervisors of old; otherwise its owners.
+	LegacyAccess bool `yaml:"legacy_access"`
+	OpenMetrics  bool `yaml:"open_metrics"`
 	// IdentityProvider is the address of the service that gives VMs their identities, http or https; empty = none.
 	IdentityProvider string `yaml:"identity_provider"`
 	// IdentityProviderCAFile are the CAs by which the provider is believed, PEM; empty = the system's.

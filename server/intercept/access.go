@@ -22,8 +22,7 @@ type vmRequest interface{ GetVm() string }
 type tokenRequest interface{ GetAccessToken() []byte }
 
 // checkAccess enforces the access rules of the schema. On a stream that concerns a VM the rule is checked with its first message.
-func checkAccess(rules *Rules, vms VMAuthorizer, openReads bool) interceptor {
-	g := gate{rules: rules, vms: vms, openReads: openReads}
+func checkAccess(g gate) interceptor {
 	return interceptor{
 		unary: func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 			r := g.rules.of(info.FullMethod)
@@ -48,9 +47,10 @@ func checkAccess(rules *Rules, vms VMAuthorizer, openReads bool) interceptor {
 }
 
 type gate struct {
-	rules     *Rules
-	vms       VMAuthorizer
-	openReads bool
+	rules *Rules
+	vms   VMAuthorizer
+	// openReads and legacy open what the schema lets them open: to callers without a credential, and to users who do not own the VM.
+	openReads, legacy bool
 }
 
 // enter checks what can be checked without the request, and puts the caller into the context.
@@ -76,7 +76,8 @@ func (g gate) checkVM(ctx context.Context, r methodRules, req any) error {
 	if want == optionsv1.Access_ACCESS_PRIVATE {
 		want, powerSuffices = r.GetVmAccess(), false
 	}
-	if want != optionsv1.Access_ACCESS_OWNER && want != optionsv1.Access_ACCESS_OWNER_OR_TOKEN {
+	open := (g.legacy && r.GetOpenToUsers()) || (g.openReads && r.GetOpenReads())
+	if open || (want != optionsv1.Access_ACCESS_OWNER && want != optionsv1.Access_ACCESS_OWNER_OR_TOKEN) {
 		return nil
 	}
 	caller := principal.CallerFrom(ctx)

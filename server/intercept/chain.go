@@ -19,6 +19,8 @@ type Deps struct {
 	Rules    *Rules
 	// OpenReads lets callers without a credential use the methods marked open_reads.
 	OpenReads bool
+	// LegacyAccess lets users who do not own a VM use the methods marked open_to_users.
+	LegacyAccess bool
 }
 
 // interceptor is a step for both shapes of call.
@@ -42,7 +44,7 @@ func Chain(d Deps) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 		mapErrors(),
 		recoverPanics(d.Log),
 		authenticate(d.Tokens),
-		checkAccess(d.Rules, d.VMs, d.OpenReads),
+		checkAccess(gate{rules: d.Rules, vms: d.VMs, openReads: d.OpenReads, legacy: d.LegacyAccess}),
 		validate(),
 	}
 	return chainUnary(steps), chainStream(steps)

@@ -899,20 +899,20 @@ const file_hyperplane_hypervisor_v1_monitoring_service_proto_rawDesc = "" +
 	"maxPackets\"I\n" +
 	"\x11WatchDhcpResponse\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\tR\tinterface\x12\x16\n" +
-	"\x06packet\x18\x02 \x01(\fR\x06packet2\x8b\n" +
+	"\x06packet\x18\x02 \x01(\fR\x06packet2\x91\n" +
 	"\n" +
 	"\x11MonitoringService\x12\x99\x01\n" +
 	"\n" +
 	"GetUpdates\x12+.hyperplane.hypervisor.v1.GetUpdatesRequest\x1a,.hyperplane.hypervisor.v1.GetUpdatesResponse\",\x8a\xce\x18\x12\b\x012\x0e\b\x02\x12\n" +
-	"Hypervisor\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/updates(\x010\x01\x12\xb9\x01\n" +
-	"\x11GetVmLastPatchLog\x122.hyperplane.hypervisor.v1.GetVmLastPatchLogRequest\x1a3.hyperplane.hypervisor.v1.GetVmLastPatchLogResponse\"9\x8a\xce\x18\x14\b\x01(\x012\x0e\b\x02\x12\n" +
-	"Hypervisor\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/vms/{vm}/lastPatchLog0\x01\x12\xd7\x01\n" +
+	"Hypervisor\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/updates(\x010\x01\x12\xbb\x01\n" +
+	"\x11GetVmLastPatchLog\x122.hyperplane.hypervisor.v1.GetVmLastPatchLogRequest\x1a3.hyperplane.hypervisor.v1.GetVmLastPatchLogResponse\";\x8a\xce\x18\x16\b\x02(\x012\x0e\b\x02\x12\n" +
+	"Hypervisor8\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/vms/{vm}/lastPatchLog0\x01\x12\xd7\x01\n" +
 	"\x17GetVmVirtualiserLogFile\x128.hyperplane.hypervisor.v1.GetVmVirtualiserLogFileRequest\x1a9.hyperplane.hypervisor.v1.GetVmVirtualiserLogFileResponse\"E\x8a\xce\x18\x12\b\x022\x0e\b\x02\x12\n" +
-	"Hypervisor\x82\xd3\xe4\x93\x02)\x12'/v1/vms/{vm}/virtualiserLogs/{filename}0\x01\x12\xd0\x01\n" +
-	"\x19ListVmVirtualiserLogFiles\x12:.hyperplane.hypervisor.v1.ListVmVirtualiserLogFilesRequest\x1a;.hyperplane.hypervisor.v1.ListVmVirtualiserLogFilesResponse\":\x8a\xce\x18\x12\b\x012\x0e\b\x01\x12\n" +
-	"Hypervisor\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/vms/{vm}/virtualiserLogs\x12\xa3\x01\n" +
-	"\vProbeVmPort\x12,.hyperplane.hypervisor.v1.ProbeVmPortRequest\x1a-.hyperplane.hypervisor.v1.ProbeVmPortResponse\"7\x8a\xce\x18\x12\b\x012\x0e\b\x01\x12\n" +
-	"Hypervisor\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/vms/{vm}:probePort\x12\xb2\x01\n" +
+	"Hypervisor\x82\xd3\xe4\x93\x02)\x12'/v1/vms/{vm}/virtualiserLogs/{filename}0\x01\x12\xd2\x01\n" +
+	"\x19ListVmVirtualiserLogFiles\x12:.hyperplane.hypervisor.v1.ListVmVirtualiserLogFilesRequest\x1a;.hyperplane.hypervisor.v1.ListVmVirtualiserLogFilesResponse\"<\x8a\xce\x18\x14\b\x022\x0e\b\x01\x12\n" +
+	"Hypervisor8\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/vms/{vm}/virtualiserLogs\x12\xa5\x01\n" +
+	"\vProbeVmPort\x12,.hyperplane.hypervisor.v1.ProbeVmPortRequest\x1a-.hyperplane.hypervisor.v1.ProbeVmPortResponse\"9\x8a\xce\x18\x14\b\x022\x0e\b\x01\x12\n" +
+	"Hypervisor8\x01\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/vms/{vm}:probePort\x12\xb2\x01\n" +
 	"\x0fTraceVmMetadata\x120.hyperplane.hypervisor.v1.TraceVmMetadataRequest\x1a1.hyperplane.hypervisor.v1.TraceVmMetadataResponse\"8\x8a\xce\x18\x12\b\x022\x0e\b\x02\x12\n" +
 	"Hypervisor\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/vms/{vm}/metadataTrace0\x01\x12\x95\x01\n" +
 	"\tWatchDhcp\x12*.hyperplane.hypervisor.v1.WatchDhcpRequest\x1a+.hyperplane.hypervisor.v1.WatchDhcpResponse\"-\x8a\xce\x18\x12\b\x042\x0e\b\x02\x12\n" +

@@ -962,7 +962,7 @@ const file_hyperplane_hypervisor_v1_volume_service_proto_rawDesc = "" +
 	"\x1aChangeVmVolumeSizeResponse\"$\n" +
 	"\"ChangeVmVolumeStorageIndexResponse\"\x18\n" +
 	"\x16DeleteVmVolumeResponse\"\x1a\n" +
-	"\x18ReorderVmVolumesResponse2\xc5\f\n" +
+	"\x18ReorderVmVolumesResponse2\xc7\f\n" +
 	"\rVolumeService\x12\xa4\x01\n" +
 	"\fAddVmVolumes\x12-.hyperplane.hypervisor.v1.AddVmVolumesRequest\x1a..hyperplane.hypervisor.v1.AddVmVolumesResponse\"5\x8a\xce\x18\x12\b\x022\x0e\b\x01\x12\n" +
 	"Hypervisor\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/vms/{vm}/volumes\x12\xd3\x01\n" +
@@ -975,9 +975,9 @@ const file_hyperplane_hypervisor_v1_volume_service_proto_rawDesc = "" +
 	"\x0eDeleteVmVolume\x12/.hyperplane.hypervisor.v1.DeleteVmVolumeRequest\x1a0.hyperplane.hypervisor.v1.DeleteVmVolumeResponse\"A\x8a\xce\x18\x12\b\x032\x0e\b\x01\x12\n" +
 	"Hypervisor\x82\xd3\xe4\x93\x02%*#/v1/vms/{vm}/volumes/{volume_index}\x12\xa3\x01\n" +
 	"\vGetVmVolume\x12,.hyperplane.hypervisor.v1.GetVmVolumeRequest\x1a-.hyperplane.hypervisor.v1.GetVmVolumeResponse\"3\x8a\xce\x18\x12\b\x032\x0e\b\x02\x12\n" +
-	"Hypervisor\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/vms:readVolume(\x010\x01\x12\xe2\x01\n" +
-	"\x1fGetVmVolumeStorageConfiguration\x12@.hyperplane.hypervisor.v1.GetVmVolumeStorageConfigurationRequest\x1aA.hyperplane.hypervisor.v1.GetVmVolumeStorageConfigurationResponse\":\x8a\xce\x18\x12\b\x012\x0e\b\x01\x12\n" +
-	"Hypervisor\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/vms/{vm}/volumes:storage\x12\xb8\x01\n" +
+	"Hypervisor\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/vms:readVolume(\x010\x01\x12\xe4\x01\n" +
+	"\x1fGetVmVolumeStorageConfiguration\x12@.hyperplane.hypervisor.v1.GetVmVolumeStorageConfigurationRequest\x1aA.hyperplane.hypervisor.v1.GetVmVolumeStorageConfigurationResponse\"<\x8a\xce\x18\x14\b\x022\x0e\b\x01\x12\n" +
+	"Hypervisor8\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/vms/{vm}/volumes:storage\x12\xb8\x01\n" +
 	"\x10ReorderVmVolumes\x121.hyperplane.hypervisor.v1.ReorderVmVolumesRequest\x1a2.hyperplane.hypervisor.v1.ReorderVmVolumesResponse\"=\x8a\xce\x18\x12\b\x032\x0e\b\x01\x12\n" +
 	"Hypervisor\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/vms/{vm}/volumes:reorderBWZUgithub.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1;hypervisorv1b\x06proto3"
 

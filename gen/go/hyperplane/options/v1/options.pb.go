@@ -210,7 +210,9 @@ type MethodRules struct {
 	// May be opened to callers without a credential (configuration key allow_unauthenticated_reads).
 	OpenReads bool `protobuf:"varint,5,opt,name=open_reads,json=openReads,proto3" json:"open_reads,omitempty"`
 	// How it travels over SRPC; absent = it does not.
-	Srpc          *SrpcMethod `protobuf:"bytes,6,opt,name=srpc,proto3" json:"srpc,omitempty"`
+	Srpc *SrpcMethod `protobuf:"bytes,6,opt,name=srpc,proto3" json:"srpc,omitempty"`
+	// May be opened to every authenticated user, not only owners of the VM (configuration key legacy_access). Only with ACCESS_OWNER.
+	OpenToUsers   bool `protobuf:"varint,7,opt,name=open_to_users,json=openToUsers,proto3" json:"open_to_users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -285,6 +287,13 @@ func (x *MethodRules) GetSrpc() *SrpcMethod {
 		return x.Srpc
 	}
 	return nil
+}
+
+func (x *MethodRules) GetOpenToUsers() bool {
+	if x != nil {
+		return x.OpenToUsers
+	}
+	return false
 }
 
 // A method on SRPC.
@@ -543,7 +552,7 @@ var File_hyperplane_options_v1_options_proto protoreflect.FileDescriptor
 
 const file_hyperplane_options_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"#hyperplane/options/v1/options.proto\x12\x15hyperplane.options.v1\x1a google/protobuf/descriptor.proto\"\x96\x02\n" +
+	"#hyperplane/options/v1/options.proto\x12\x15hyperplane.options.v1\x1a google/protobuf/descriptor.proto\"\xba\x02\n" +
 	"\vMethodRules\x125\n" +
 	"\x06access\x18\x01 \x01(\x0e2\x1d.hyperplane.options.v1.AccessR\x06access\x12:\n" +
 	"\tvm_access\x18\x02 \x01(\x0e2\x1d.hyperplane.options.v1.AccessR\bvmAccess\x12\x1d\n" +
@@ -553,7 +562,8 @@ const file_hyperplane_options_v1_options_proto_rawDesc = "" +
 	"rootCookie\x12\x1d\n" +
 	"\n" +
 	"open_reads\x18\x05 \x01(\bR\topenReads\x125\n" +
-	"\x04srpc\x18\x06 \x01(\v2!.hyperplane.options.v1.SrpcMethodR\x04srpc\"\x8b\x01\n" +
+	"\x04srpc\x18\x06 \x01(\v2!.hyperplane.options.v1.SrpcMethodR\x04srpc\x12\"\n" +
+	"\ropen_to_users\x18\a \x01(\bR\vopenToUsers\"\x8b\x01\n" +
 	"\n" +
 	"SrpcMethod\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.hyperplane.options.v1.SrpcKindR\x04kind\x12\x18\n" +
