@@ -28,7 +28,7 @@ func (s *Service) describe() []*hypervisorv1.Subnet {
 			n.DomainNameServers = append(n.DomainNameServers, d.String())
 		}
 		if p.Gateway6.IsValid() {
-			n.Ipv6Gateway = p.Gateway6.String()
+			n.Ipv6Gateway = new(p.Gateway6.String())
 		}
 		for _, d := range p.DNS6 {
 			n.Ipv6NameServers = append(n.Ipv6NameServers, d.String())
@@ -62,16 +62,8 @@ func parse(m *hypervisorv1.Subnet, old Subnet) (Subnet, error) {
 		}
 		n.DNS = append(n.DNS, a)
 	}
-	if n.Gateway6, err = parseGateway6(m.GetIpv6Gateway()); err != nil {
+	if err := n.parse6(m); err != nil {
 		return n, err
-	}
-	n.DNS6 = nil
-	for _, d := range m.GetIpv6NameServers() {
-		a, err := parseIPv6("ipv6_name_servers", d)
-		if err != nil {
-			return n, err
-		}
-		n.DNS6 = append(n.DNS6, a)
 	}
 	n.DynamicFirst, n.DynamicLast = netip.Addr{}, netip.Addr{}
 	if m.GetFirstDynamicIp() != "" || m.GetLastDynamicIp() != "" {

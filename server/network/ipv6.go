@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 )
 
@@ -50,6 +51,28 @@ func parseIPv6(field, text string) (netip.Addr, error) {
 		return a, fault.New(fault.InvalidArgument, "%s: %q is no IPv6 address", field, text)
 	}
 	return a, checkIPv6(field, a)
+}
+
+// parse6 takes over what the API says of a subnet's IPv6, which may be nothing: then it stays as it is.
+func (s *Subnet) parse6(m *hypervisorv1.Subnet) error {
+	if m.Ipv6Gateway == nil && len(m.GetIpv6NameServers()) == 0 {
+		return nil
+	}
+	var err error
+	if m.Ipv6Gateway != nil {
+		if s.Gateway6, err = parseGateway6(m.GetIpv6Gateway()); err != nil {
+			return err
+		}
+	}
+	s.DNS6 = nil
+	for _, d := range m.GetIpv6NameServers() {
+		a, err := parseIPv6("ipv6_name_servers", d)
+		if err != nil {
+			return err
+		}
+		s.DNS6 = append(s.DNS6, a)
+	}
+	return nil
 }
 
 // parseGateway6 turns a router's IPv6 address with a prefix length into both. An empty text is none.

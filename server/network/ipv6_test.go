@@ -12,7 +12,7 @@ import (
 // six is a subnet on an existing bridge, where nobody of this host leases addresses, with IPv6.
 func six(id, gateway, gateway6 string) *hypervisorv1.Subnet {
 	s := wire(id, gateway)
-	s.Manage, s.Ipv6Gateway = false, gateway6
+	s.Manage, s.Ipv6Gateway = false, &gateway6
 	return s
 }
 
@@ -217,6 +217,12 @@ func TestIPv6OfSubnetsWithVMs(t *testing.T) {
 	}
 	if n := f.subnet("c"); n.GetIpv6Gateway() != "fd00:3::1/112" || len(n.GetIpv6NameServers()) != 0 {
 		t.Errorf("changed: %v", n)
+	}
+	// A client of SRPC knows nothing of IPv6, and changes something else.
+	legacy := wire("c", "10.7.3.1")
+	legacy.Manage, legacy.DomainName = false, "new.internal"
+	if err := f.update(&hypervisorv1.UpdateSubnetsRequest{Change: []*hypervisorv1.Subnet{legacy}}); err != nil || f.subnet("c").GetIpv6Gateway() != "fd00:3::1/112" {
+		t.Errorf("by who knows nothing of it: %v, %v", err, f.subnet("c"))
 	}
 	f.Release("1")
 	if err := change(""); err != nil || f.subnet("c").GetIpv6Gateway() != "" {

@@ -42,7 +42,7 @@ func TestIPv6OfAManagedSubnet(t *testing.T) {
 	}
 	change := func(gateway6 string) error {
 		n := wire("m", "10.7.6.1")
-		n.Ipv6Gateway = gateway6
+		n.Ipv6Gateway = &gateway6
 		return f.update(&hypervisorv1.UpdateSubnetsRequest{Change: []*hypervisorv1.Subnet{n}})
 	}
 	want := netip.MustParsePrefix("fd00:6::1/64")

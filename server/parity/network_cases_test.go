@@ -144,7 +144,7 @@ func checkSubnets(ctx context.Context, t *testing.T, w *world, req, _ proto.Mess
 // checkIPv6 gives the host a subnet with IPv6 on an existing bridge, and VMs addresses in it. SRPC knows nothing of IPv6, so this is said over gRPC.
 func checkIPv6(ctx context.Context, t *testing.T, w *world) {
 	t.Helper()
-	subnet := &hypervisorv1.Subnet{Id: "six", IpGateway: "10.78.0.1", IpMask: "255.255.255.0", Ipv6Gateway: "FD00:78:0::1/64", Ipv6NameServers: []string{"2001:DB8::53"}}
+	subnet := &hypervisorv1.Subnet{Id: "six", IpGateway: "10.78.0.1", IpMask: "255.255.255.0", Ipv6Gateway: new("FD00:78:0::1/64"), Ipv6NameServers: []string{"2001:DB8::53"}}
 	if _, err := w.network().UpdateSubnets(ctx, &hypervisorv1.UpdateSubnetsRequest{Add: []*hypervisorv1.Subnet{subnet}}); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func checkIPv6(ctx context.Context, t *testing.T, w *world) {
 	w.Restart()
 	w.cc = w.Dial(true)
 	check("IPv6 after a restart")
-	subnet.Ipv6Gateway, subnet.Ipv6NameServers = "", nil
+	subnet.Ipv6Gateway, subnet.Ipv6NameServers = new(""), nil
 	if _, err := w.network().UpdateSubnets(ctx, &hypervisorv1.UpdateSubnetsRequest{Change: []*hypervisorv1.Subnet{subnet}}); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("taking the IPv6 of a VM: %v", err)
 	}

@@ -118,8 +118,8 @@ type Subnet struct {
 	Tags map[string]string `protobuf:"bytes,13,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The router's IPv6 address with the prefix length of the subnet, as fd00:99::1/64; empty = the subnet has no IPv6. On a bridge that the host manages it is
 	// the host's own. Guests learn their addresses by DHCPv6 only (managed mode). FAILED_PRECONDITION where the virtualiser's DHCP server serves the subnet. In a
-	// managed subnet it can change only while no VM in it runs.
-	Ipv6Gateway string `protobuf:"bytes,14,opt,name=ipv6_gateway,json=ipv6Gateway,proto3" json:"ipv6_gateway,omitempty"`
+	// managed subnet it can change only while no VM in it runs. Not given in a change = as it is, name servers included, which is what clients of SRPC say.
+	Ipv6Gateway *string `protobuf:"bytes,14,opt,name=ipv6_gateway,json=ipv6Gateway,proto3,oneof" json:"ipv6_gateway,omitempty"`
 	// The IPv6 name servers given to guests, at most 16.
 	Ipv6NameServers []string `protobuf:"bytes,15,rep,name=ipv6_name_servers,json=ipv6NameServers,proto3" json:"ipv6_name_servers,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -248,8 +248,8 @@ func (x *Subnet) GetTags() map[string]string {
 }
 
 func (x *Subnet) GetIpv6Gateway() string {
-	if x != nil {
-		return x.Ipv6Gateway
+	if x != nil && x.Ipv6Gateway != nil {
+		return *x.Ipv6Gateway
 	}
 	return ""
 }
@@ -271,7 +271,7 @@ const file_hyperplane_hypervisor_v1_network_proto_rawDesc = "" +
 	"ip_address\x18\x01 \x01(\tB\x06\x8a\xce\x18\x02\x10\x01R\tipAddress\x12\x1f\n" +
 	"\vmac_address\x18\x02 \x01(\tR\n" +
 	"macAddress\x12)\n" +
-	"\fipv6_address\x18\x03 \x01(\tB\x06\x8a\xce\x18\x02 \x01R\vipv6Address\"\xba\x05\n" +
+	"\fipv6_address\x18\x03 \x01(\tB\x06\x8a\xce\x18\x02 \x01R\vipv6Address\"\xd0\x05\n" +
 	"\x06Subnet\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12%\n" +
 	"\n" +
@@ -290,12 +290,13 @@ const file_hyperplane_hypervisor_v1_network_proto_rawDesc = "" +
 	"\x0eFirstDynamicIP\x10\x01R\x0efirstDynamicIp\x12=\n" +
 	"\x0flast_dynamic_ip\x18\f \x01(\tB\x15\x8a\xce\x18\x11\n" +
 	"\rLastDynamicIP\x10\x01R\rlastDynamicIp\x12>\n" +
-	"\x04tags\x18\r \x03(\v2*.hyperplane.hypervisor.v1.Subnet.TagsEntryR\x04tags\x12)\n" +
-	"\fipv6_gateway\x18\x0e \x01(\tB\x06\x8a\xce\x18\x02 \x01R\vipv6Gateway\x122\n" +
+	"\x04tags\x18\r \x03(\v2*.hyperplane.hypervisor.v1.Subnet.TagsEntryR\x04tags\x12.\n" +
+	"\fipv6_gateway\x18\x0e \x01(\tB\x06\x8a\xce\x18\x02 \x01H\x00R\vipv6Gateway\x88\x01\x01\x122\n" +
 	"\x11ipv6_name_servers\x18\x0f \x03(\tB\x06\x8a\xce\x18\x02 \x01R\x0fipv6NameServers\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01BWZUgithub.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1;hypervisorv1b\x06proto3"
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0f\n" +
+	"\r_ipv6_gatewayBWZUgithub.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1;hypervisorv1b\x06proto3"
 
 var (
 	file_hyperplane_hypervisor_v1_network_proto_rawDescOnce sync.Once
@@ -329,6 +330,7 @@ func file_hyperplane_hypervisor_v1_network_proto_init() {
 	if File_hyperplane_hypervisor_v1_network_proto != nil {
 		return
 	}
+	file_hyperplane_hypervisor_v1_network_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
