@@ -26,7 +26,7 @@ func (s *services) recover(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if err := errors.Join(s.volumes.Recover(ctx), s.snapshot.Recover(ctx), s.appliance.Recover(ctx)); err != nil && ctx.Err() == nil {
+	if err := errors.Join(s.volumes.Recover(ctx), s.snapshot.Recover(ctx), s.appliance.Recover(ctx), s.virt.Recover(ctx)); err != nil && ctx.Err() == nil {
 		s.log.LogAttrs(ctx, slog.LevelError, "not everything could be ended that was left half-done", slog.Any("error", err))
 	}
 	return ctx.Err()

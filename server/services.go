@@ -124,7 +124,7 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 		Cookie: s.host.Cookie, Now: d.Now, NewUUID: d.NewUUID,
 	}
 	s.virt = virtualisation.New(virtualisation.Deps{
-		Driver: d.Driver, VMs: s.registry, Operations: s.vms, Snapshots: s.snapshot, Bridges: s.network.Bridges, ImageDir: cfg.ImageDir, Now: d.Now,
+		Driver: d.Driver, VMs: s.registry, Operations: s.vms, Snapshots: s.snapshot, Store: st, Bridges: s.network.Bridges, ImageDir: cfg.ImageDir, Now: d.Now,
 		Reserved: append([]string{cfg.StateDir, cfg.ImageDir, cfg.ImageStoreDir, cfg.BackupDir, cfg.ISODir, cfg.TemplateDir}, volumeDirectories(cfg)...),
 	})
 	if err := s.newJobs(ctx, cfg, d, st); err != nil {

@@ -80,14 +80,8 @@ func (s *Service) upload(
 	if err := s.prepare(ctx, target, size); err != nil {
 		return nil, err
 	}
-	n, err := s.Driver.UploadVolume(ctx, target.GetPool(), target.GetVolume(), data)
-	if err == nil {
-		err = s.settle(ctx, target)
-	}
+	n, err := s.fill(ctx, target, data)
 	if err != nil {
-		if target.GetCreate() {
-			err = errors.Join(err, s.Driver.DeleteVolume(context.WithoutCancel(ctx), target.GetPool(), target.GetVolume()))
-		}
 		return nil, err
 	}
 	v, err := s.described(ctx, target.GetPool(), target.GetVolume())
@@ -95,6 +89,27 @@ func (s *Service) upload(
 		return nil, err
 	}
 	return &hypervisorv1.UploadStorageVolumeResponse{Volume: v, BytesWritten: n}, nil
+}
+
+// fill puts the content into a volume. One that was made for it is removed again if that fails.
+func (s *Service) fill(ctx context.Context, target *hypervisorv1.UploadStorageVolumeTarget, data io.Reader) (n uint64, err error) {
+	if target.GetCreate() {
+		begun := begunUpload{target.GetPool(), target.GetVolume()}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, s.remove(context.WithoutCancel(ctx), begun))
+				return
+			}
+			err = s.end(ctx, begun)
+		}()
+		if err := s.begin(ctx, begun); err != nil {
+			return 0, err
+		}
+	}
+	if n, err = s.Driver.UploadVolume(ctx, target.GetPool(), target.GetVolume(), data); err == nil {
+		err = s.settle(ctx, target)
+	}
+	return n, err
 }
 
 // roundUp returns the next size that a disk can have.

@@ -7,11 +7,13 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"sync"
 	"time"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
+	"github.com/hyperplane-project/hyperplane/server/store"
 )
 
 // Driver is what the service needs of the host.
@@ -50,6 +52,8 @@ type Deps struct {
 	VMs        VMs
 	Operations Operations
 	Snapshots  Snapshots
+	// Store keeps what must be cleared up after a daemon that was killed.
+	Store store.Store
 	// Bridges returns the names of the bridges of the control plane's subnets.
 	Bridges func() []string
 	// ImageDir is where files for uploads may lie.
@@ -68,6 +72,7 @@ type Service struct {
 	hypervisorv1.UnimplementedVirtualisationServiceServer
 	Deps
 	sampler sampler
+	uploads sync.Map // begunUpload: those of this process that are under way
 }
 
 var _ hypervisorv1.VirtualisationServiceServer = (*Service)(nil)
