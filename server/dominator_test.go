@@ -94,7 +94,7 @@ func TestQCOW2FromDominator(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "disk.qcow2")
 	maker := &volume.Maker{Formats: all.Formats()}
-	if err := maker.Empty(t.Context(), vm.VolumeSpec{File: path, Format: hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2, Size: 64 << 20}); err != nil {
+	if _, err := maker.Empty(t.Context(), vm.VolumeSpec{File: path, Format: hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2, Size: 64 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile(path)

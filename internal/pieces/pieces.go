@@ -1,4 +1,4 @@
-// Package pieces cuts bytes into the messages of a stream.
+// Package pieces cuts bytes into the messages of a stream, and reads what came in such.
 package pieces
 
 import (

@@ -21,7 +21,27 @@ func (s Spec) CheckAttach(d Disk) error {
 	case d.CDROM || d.Bus == BusIDE || d.Bus == BusSATA:
 		return fault.New(fault.FailedPrecondition, "disk %s: ATA disks and CD-ROMs cannot be connected while the machine runs; use bus virtio or stop it first", d.File)
 	case d.Bus == BusNVMe:
-		return fault.New(fault.Unimplemented, "disk %s: bus nvme is not available; use virtio", d.File)
+		return fault.New(fault.FailedPrecondition, "disk %s: NVMe disks cannot be connected while the machine runs; use bus virtio or stop it first", d.File)
+	}
+	return nil
+}
+
+// CheckGrow reports what keeps a disk of a live machine from growing: the NVMe controller of QEMU does not tell guests of it (hw/nvme/ns.c has no callback
+// for that).
+func (d Disk) CheckGrow() error {
+	if d.Bus == BusNVMe {
+		return fault.New(fault.FailedPrecondition, "disk %s: the guest does not learn that an NVMe disk has grown; stop the machine first", d.File)
+	}
+	return nil
+}
+
+// CheckState reports what keeps the state of a live machine, which has s, from being moved or kept: that of the NVMe controller is none that QEMU can write
+// (nvme_vmstate in its hw/nvme/ctrl.c).
+func (s Spec) CheckState() error {
+	for _, d := range s.Disks {
+		if d.Bus == BusNVMe {
+			return fault.New(fault.FailedPrecondition, "disk %s: the state of a machine with an NVMe disk cannot be moved or kept while it runs; stop it first", d.File)
+		}
 	}
 	return nil
 }

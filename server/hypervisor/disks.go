@@ -11,7 +11,8 @@ type LiveDisks interface {
 	// DetachDisk takes a disk away and returns when the guest has let it go and the file is no longer open. FailedPrecondition if the guest does not let it go
 	// in the time that the driver gives it; then the disk is there as before. The first disk can not be taken.
 	DetachDisk(ctx context.Context, uuid, file string) error
-	// ResizeDisk makes a disk larger, its file included, and tells the guest. size is in bytes, a multiple of 512. InvalidArgument if it would shrink.
+	// ResizeDisk makes a disk larger, its file included, and tells the guest. size is in bytes, a multiple of 512. InvalidArgument if it would shrink,
+	// FailedPrecondition if guests cannot be told of it on this bus.
 	ResizeDisk(ctx context.Context, uuid, file string, size uint64) error
 	// MoveDisk copies a disk into another file while the guest goes on, and has the machine use that one when both are equal. The driver makes the file to;
 	// it must not exist. The old file is left to the caller. progress, which may be nil, gets bytes. After an error, or when ctx ends before the change over,

@@ -121,6 +121,7 @@ const (
 	BusIDE
 	BusSATA
 	BusSCSI
+	// BusNVMe disks each have a controller of their own. They come and grow only while the machine is off, and its state cannot be moved or kept while it runs.
 	BusNVMe
 )
 
@@ -202,6 +203,8 @@ type Host struct {
 	Why         string
 	// LimitsCPU says whether Spec.CPUMillis and CPUPriority are enforced; otherwise they are only kept. Why says what the host lacks for it.
 	LimitsCPU bool
+	// NoNVMe says what the host lacks for disks on the NVMe bus; empty = nothing.
+	NoNVMe string
 	// Version is the driver's and the virtualisation service's version, for people.
 	Version string
 }

@@ -11,10 +11,15 @@ func (s Spec) CheckDisks(host Arch) error {
 	if err := checkDisks(s); err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(s.Disks, func(d Disk) bool { return d.Bus == BusNVMe }); i >= 0 {
-		return fault.New(fault.Unimplemented, "disk %d: bus nvme is not available on this host; use virtio", i)
-	}
 	return checkBoard(s.resolveAuto(host))
+}
+
+// CheckDisks reports which of the disks a host cannot have: Unimplemented, with what it lacks.
+func (h Host) CheckDisks(disks []Disk) error {
+	if i := slices.IndexFunc(disks, func(d Disk) bool { return d.Bus == BusNVMe }); i >= 0 && h.NoNVMe != "" {
+		return fault.New(fault.Unimplemented, "disk %s: bus nvme is not available on this host: %s; use virtio", disks[i].File, h.NoNVMe)
+	}
+	return nil
 }
 
 // resolveCDROMs puts CD-ROMs on the bus where the board has them.

@@ -10,6 +10,7 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/pieces"
 	"github.com/hyperplane-project/hyperplane/server/store"
 	"github.com/hyperplane-project/hyperplane/server/vm"
 )
@@ -25,10 +26,10 @@ func (s *Service) DebugVmImage(stream debugStream) error {
 	tell := whileThere(stream.Context(), func(what string) error {
 		return stream.Send(&hypervisorv1.DebugVmImageResponse{ProgressMessage: what})
 	})
-	f := &fetching{Service: s, source: req.GetSource(), tell: tell, data: &upload{rest: req.GetImageData(), next: func() ([]byte, error) {
+	f := &fetching{Service: s, source: req.GetSource(), tell: tell, data: pieces.NewReader(req.GetImageData(), func() ([]byte, error) {
 		m, err := stream.Recv()
 		return m.GetImageData(), err
-	}}}
+	})}
 	timedOut, err := s.debug(stream.Context(), req.GetVm(), f)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/pieces"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/vm"
 )
@@ -19,7 +20,7 @@ const maxRoundup = 62
 type fetching struct {
 	*Service
 	source *hypervisorv1.ImageSource
-	data   *upload
+	data   *pieces.Reader
 	tell   func(what string) error
 }
 
@@ -94,7 +95,7 @@ func (f *fetching) from(ctx context.Context, v vm.VolumeSpec) (uint64, error) {
 	}
 	want := f.source.GetImageDataSize()
 	size, err := f.Volumes.FromReader(ctx, f.data, want, v)
-	if err == nil && len(f.data.rest) > 0 {
+	if err == nil && f.data.Buffered() > 0 {
 		err = errors.Join(fault.New(fault.InvalidArgument, "image_data: is longer than the %d bytes that image_data_size announced", want), remove(v.File))
 	}
 	return size, err

@@ -8,6 +8,7 @@ import (
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/pieces"
 	"github.com/hyperplane-project/hyperplane/server/vm"
 )
 
@@ -23,10 +24,10 @@ func (s *Service) ReplaceVmImage(stream replaceStream) error {
 	tell := whileThere(stream.Context(), func(what string) error {
 		return stream.Send(&hypervisorv1.ReplaceVmImageResponse{ProgressMessage: what})
 	})
-	f := &fetching{Service: s, source: req.GetSource(), tell: tell, data: &upload{rest: req.GetImageData(), next: func() ([]byte, error) {
+	f := &fetching{Service: s, source: req.GetSource(), tell: tell, data: pieces.NewReader(req.GetImageData(), func() ([]byte, error) {
 		m, err := stream.Recv()
 		return m.GetImageData(), err
-	}}}
+	})}
 	timedOut, err := s.replace(stream.Context(), req, f)
 	if err != nil {
 		return err

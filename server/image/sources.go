@@ -13,6 +13,7 @@ import (
 	exportv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/export/v1"
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
+	"github.com/hyperplane-project/hyperplane/internal/pieces"
 	"github.com/hyperplane-project/hyperplane/internal/principal"
 )
 
@@ -107,13 +108,13 @@ func (l *Library) UploadLocalImage(
 	if err != nil {
 		return err
 	}
-	data := &upload{next: func() ([]byte, error) {
+	data := pieces.NewReader(nil, func() ([]byte, error) {
 		m, err := stream.Recv()
 		if err == nil && m.GetSpec() != nil {
 			return nil, fault.New(fault.InvalidArgument, "spec: belongs into the first message only")
 		}
 		return m.GetData(), err
-	}}
+	})
 	a := addition{Library: l, spec: first.GetSpec(), tell: func(string, uint64, uint64) {}}
 	image, err := a.add(stream.Context(), func(ctx context.Context) (origin, error) {
 		return origin{source: "upload by " + principal.CallerFrom(ctx).Name, body: data, size: -1}, nil
@@ -122,24 +123,6 @@ func (l *Library) UploadLocalImage(
 		return err
 	}
 	return stream.SendAndClose(&hypervisorv1.UploadLocalImageResponse{Image: image})
-}
-
-// upload reads the pieces of a stream.
-type upload struct {
-	next func() ([]byte, error)
-	rest []byte
-}
-
-func (u *upload) Read(p []byte) (int, error) {
-	for len(u.rest) == 0 {
-		var err error
-		if u.rest, err = u.next(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, u.rest)
-	u.rest = u.rest[n:]
-	return n, nil
 }
 
 // throttled lets progress through only so often; a text that differs from the last one always passes.

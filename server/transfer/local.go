@@ -38,7 +38,7 @@ type Files interface {
 	VolumeDirectory(uuid string, storage int) (string, error)
 	Storages() int
 	// Empty makes a volume of zeros.
-	Empty(ctx context.Context, v vm.VolumeSpec) error
+	Empty(ctx context.Context, v vm.VolumeSpec) (uint64, error)
 	// Size returns the size of the disk in a file of this format; an error if it is no such file.
 	Size(ctx context.Context, file string, format hypervisorv1.VolumeFormat) (uint64, error)
 }

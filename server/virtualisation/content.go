@@ -26,37 +26,18 @@ func (s *Service) UploadStorageVolume(
 	if err != nil {
 		return err
 	}
-	data := &upload{next: func() ([]byte, error) {
+	data := pieces.NewReader(nil, func() ([]byte, error) {
 		m, err := stream.Recv()
 		if err == nil && m.GetTarget() != nil {
 			return nil, fault.New(fault.InvalidArgument, "target: belongs into the first message only")
 		}
 		return m.GetData(), err
-	}}
+	})
 	res, err := s.upload(stream.Context(), first.GetTarget(), data)
 	if err != nil {
 		return err
 	}
 	return stream.SendAndClose(res)
-}
-
-// upload reads the pieces of a stream.
-type upload struct {
-	next func() ([]byte, error)
-	rest []byte
-}
-
-// Read implements io.Reader.
-func (u *upload) Read(p []byte) (int, error) {
-	for len(u.rest) == 0 {
-		var err error
-		if u.rest, err = u.next(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, u.rest)
-	u.rest = u.rest[n:]
-	return n, nil
 }
 
 func (s *Service) upload(

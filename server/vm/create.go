@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/internal/principal"
-	"github.com/hyperplane-project/hyperplane/internal/undo"
 )
 
 // CreateVm implements VmService.
@@ -117,149 +113,4 @@ func (c *creation) run(ctx context.Context) (*hypervisorv1.VmInfo, error) {
 		return nil, errJoin(fault.Wrap(err, "vm %s: create", name(record.GetVmInfo())), c.remove(cleanup, uuid), c.forget(cleanup, uuid))
 	}
 	return info, nil
-}
-
-// reserve checks the request, gives the VM its UUID and addresses, and makes it known as STARTING, locked.
-func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func(), error) {
-	if err := c.enabled(); err != nil {
-		return nil, nil, err
-	}
-	if err := c.check(ctx); err != nil {
-		return nil, nil, err
-	}
-	if err := checkPriority(c.spec.GetVmInfo().GetCpuPriority(), c.caller); err != nil {
-		return nil, nil, err
-	}
-	info := proto.CloneOf(c.spec.GetVmInfo())
-	if info.Uuid = c.uuid; c.uuid == "" {
-		info.Uuid = c.NewUUID()
-	}
-	if err := c.settleArchitecture(ctx, info); err != nil {
-		return nil, nil, err
-	}
-	info.CreatedOn = timestamppb.New(c.Now())
-	c.enter(info, hypervisorv1.State_STATE_STARTING, "")
-	if c.caller.Name != "" {
-		info.OwnerUsers = append([]string{c.caller.Name}, slices.DeleteFunc(info.GetOwnerUsers(), func(u string) bool { return u == c.caller.Name })...)
-	}
-	if err := c.GiveAddresses(info, c.caller); err != nil {
-		return nil, nil, err
-	}
-	var u undo.Stack
-	u.Add(func(context.Context) error { c.Network.Release(info.GetUuid()); return nil })
-	unlock, err := c.hold(ctx, info.GetUuid(), name(info))
-	if err != nil {
-		return nil, nil, errJoin(err, u.Run(ctx))
-	}
-	record := &hypervisorv1.LocalVmInfo{VmInfo: info}
-	c.capacity.Lock()
-	defer c.capacity.Unlock()
-	if !c.spec.GetDoNotStart() {
-		err = c.checkMemory(ctx, info, !c.spec.GetSkipMemoryCheck())
-	}
-	if err == nil {
-		err = c.registry.Add(ctx, record, creating(info.GetUuid()))
-	}
-	if err != nil {
-		unlock()
-		return nil, nil, errJoin(err, u.Run(ctx))
-	}
-	return record, unlock, nil
-}
-
-// check refuses what can be seen to be wrong before anything is done.
-func (c *creation) check(ctx context.Context) error {
-	if err := checkSpec(c.spec); err != nil {
-		return err
-	}
-	for i, index := range c.spec.GetStorageIndices() {
-		if n := c.Volumes.Storages(); int(index) >= n {
-			return fault.New(fault.InvalidArgument, "storage_indices[%d]: %d; this host has %d storage devices, from 0: see ListVolumeDirectories", i, index, n)
-		}
-	}
-	if c.Guests == nil && (len(c.spec.GetOverlayDirectories())+len(c.spec.GetOverlayFiles()) > 0 || makesFilesystems(c.spec)) {
-		return fault.New(fault.Unimplemented, "overlay_files, secondary_volumes_init: this host does not change the file systems of volumes")
-	}
-	if c.UserData == nil && c.spec.GetUserDataSize() > 0 {
-		return fault.New(fault.Unimplemented, "user_data_size: this host keeps no user data")
-	}
-	if len(c.spec.GetIdentityCertificate())+len(c.spec.GetIdentityKey()) == 0 {
-		return nil
-	}
-	if c.Identity == nil {
-		return fault.New(fault.Unimplemented, "identity_certificate: this host keeps no identities of VMs")
-	}
-	return c.Identity.Check(ctx, c.spec.GetIdentityCertificate(), c.spec.GetIdentityKey())
-}
-
-// fill makes the volumes and starts the VM. The caller holds its lock.
-func (c *creation) fill(ctx context.Context, record *hypervisorv1.LocalVmInfo) (*hypervisorv1.VmInfo, error) {
-	uuid := record.GetVmInfo().GetUuid()
-	volumes, places, err := c.volumes(ctx, record.GetVmInfo())
-	if err != nil {
-		return nil, err
-	}
-	record, err = c.registry.Change(ctx, uuid, func(r *hypervisorv1.LocalVmInfo) error {
-		r.VmInfo.Volumes, r.VolumeLocations = volumes, places
-		return c.furnish(ctx, r.GetVmInfo())
-	})
-	if err != nil {
-		return nil, err
-	}
-	if c.spec.GetDoNotStart() {
-		err = c.finish(ctx, uuid, hypervisorv1.State_STATE_STOPPED, "")
-	} else if err = c.begin(ctx, record.GetVmInfo()); err == nil {
-		err = c.finish(context.WithoutCancel(ctx), uuid, hypervisorv1.State_STATE_RUNNING, "")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c.registry.Info(uuid)
-}
-
-// finish ends the creation: the VM is in its state, and the request that it was created by is kept.
-func (c *creation) finish(ctx context.Context, uuid string, state hypervisorv1.State, reason string) error {
-	var request *hypervisorv1.CreateVmSpec // nobody can repeat one that brought files: they are the VM's now
-	if len(c.adopt) == 0 {
-		request = c.spec
-	}
-	_, err := c.registry.Change(ctx, uuid, func(r *hypervisorv1.LocalVmInfo) error {
-		c.enter(r.GetVmInfo(), state, reason)
-		return nil
-	}, created(uuid, request))
-	return err
-}
-
-// furnish puts what comes with the request, besides volumes, into the VM's folder.
-func (c *creation) furnish(ctx context.Context, info *hypervisorv1.VmInfo) error {
-	if len(c.userData) > 0 {
-		if err := c.UserData.Put(info.GetUuid(), c.userData); err != nil {
-			return fault.Wrap(err, "user data")
-		}
-	}
-	if c.upload != nil {
-		if err := c.upload.end(); err != nil {
-			return err
-		}
-	}
-	if len(c.spec.GetIdentityCertificate()) == 0 {
-		return nil
-	}
-	name, expires, err := c.Identity.Install(ctx, info.GetUuid(), c.spec.GetIdentityCertificate(), c.spec.GetIdentityKey())
-	info.IdentityName, info.IdentityExpires = name, expires
-	return fault.Wrap(err, "identity_certificate")
-}
-
-// begin starts the VM.
-func (c *creation) begin(ctx context.Context, info *hypervisorv1.VmInfo) error {
-	if err := c.say("starting VM " + info.GetAddress().GetIpAddress()); err != nil {
-		return err
-	}
-	var err error
-	if c.lease, err = c.expectLease(info.GetUuid(), c.spec.GetDhcpTimeout().AsDuration()); err != nil {
-		return err
-	}
-	return c.detached(ctx, func(ctx context.Context) error {
-		return c.start(ctx, info.GetUuid(), startOptions{netboot: c.spec.GetEnableNetboot()})
-	})
 }

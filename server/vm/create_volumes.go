@@ -88,7 +88,7 @@ func (c *creation) volume(ctx context.Context, i int, w *hypervisorv1.Volume, fi
 		v.Raw = true
 		return c.Volumes.FromReader(ctx, io.LimitReader(c.upload.reader(secondaryVolumeData), int64(v.Size)), v.Size, v)
 	default:
-		return v.Size, c.Volumes.Empty(ctx, v)
+		return c.Volumes.Empty(ctx, v)
 	}
 }
 
@@ -123,8 +123,7 @@ func (c *creation) rootFrom(ctx context.Context, info *hypervisorv1.VmInfo, v Vo
 	case info.GetImageUrl() != "":
 		return c.Volumes.FromURL(ctx, info.GetImageUrl(), v)
 	case v.MinimumFree > 0:
-		v.Size = roundUp(v.MinimumFree, v.RoundupPower)
-		return v.Size, c.Volumes.Empty(ctx, v)
+		return c.Volumes.Empty(ctx, v)
 	default:
 		return 0, fault.New(fault.InvalidArgument,
 			"no image: give vm_info.image_name, vm_info.image_url, image_data_size with image_data, or minimum_free_bytes for an empty volume")
@@ -152,9 +151,4 @@ func (c *creation) prepare(ctx context.Context, i int, w *hypervisorv1.Volume, f
 // say tells the client what is done now.
 func (c *creation) say(what string) error {
 	return c.tell(&hypervisorv1.CreateVmResponse{ProgressMessage: what})
-}
-
-func roundUp(n, power uint64) uint64 {
-	unit := uint64(1) << power
-	return (n + unit - 1) / unit * unit
 }

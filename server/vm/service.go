@@ -35,9 +35,9 @@ type VolumeSpec struct {
 	// File is the path; it must not exist.
 	File   string
 	Format hypervisorv1.VolumeFormat
-	// Size is the size of an empty volume in bytes.
+	// Size is the smallest size that the volume may have, in bytes.
 	Size uint64
-	// MinimumFree is added to an image's size, RoundupPower rounds the sum up to a multiple of 2 to this power (0 = not).
+	// MinimumFree is added to the image's size, which is 0 if there is none; RoundupPower rounds the sum up to a multiple of 2 to this power (0 = not).
 	MinimumFree, RoundupPower uint64
 	// Raw says that what is read is the disk itself, whatever it looks like; otherwise its format is found out.
 	Raw bool
@@ -59,8 +59,8 @@ type Volumes interface {
 	// FromURL makes a volume from an image at a file, http or https URL, FromReader from one of size bytes. They return the volume's size.
 	FromURL(ctx context.Context, url string, v VolumeSpec) (uint64, error)
 	FromReader(ctx context.Context, r io.Reader, size uint64, v VolumeSpec) (uint64, error)
-	// Empty makes a volume of zeros.
-	Empty(ctx context.Context, v VolumeSpec) error
+	// Empty makes a volume of zeros, as from an image of no bytes, and returns its size.
+	Empty(ctx context.Context, v VolumeSpec) (uint64, error)
 	// Adopt makes a finished image the volume, without copying where that is possible, and returns the volume's size. The file stays where it is
 	// too; removing it is its owner's business.
 	Adopt(ctx context.Context, file string, v VolumeSpec) (uint64, error)

@@ -78,21 +78,33 @@ func disk(info *hypervisorv1.VmInfo, v *hypervisorv1.Volume, places []*hyperviso
 	if i >= len(places) {
 		return hypervisor.Disk{}, fault.New(fault.Internal, "vm %s: volume %d has no file", name(info), i)
 	}
-	d := hypervisor.Disk{File: places[i].GetFilename(), Format: diskFormat(v.GetFormat())}
-	switch v.GetInterface() {
+	bus, err := DiskBus(info, v.GetInterface())
+	return hypervisor.Disk{File: places[i].GetFilename(), Format: diskFormat(v.GetFormat()), Bus: bus}, fault.Wrap(err, "vm %s: volume %d", name(info), i)
+}
+
+// DiskBus is the bus on which a VM has volumes with an interface: Unimplemented for those that no VM can have.
+func DiskBus(info *hypervisorv1.VmInfo, v hypervisorv1.VolumeInterface) (hypervisor.DiskBus, error) {
+	switch v {
 	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_IDE:
-		d.Bus = hypervisor.BusIDE
+		return busIDE(info), nil
 	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_NVME:
-		d.Bus = hypervisor.BusNVMe
+		return hypervisor.BusNVMe, nil
 	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_DFM:
-		return d, fault.New(fault.Unimplemented, "vm %s: volume %d: interface dfm is not available on this host", name(info), i)
+		return 0, fault.New(fault.Unimplemented, "interface dfm is not available on this host")
 	default:
-		d.Bus = hypervisor.BusVirtio
 		if info.GetDisableVirtio() {
-			d.Bus = hypervisor.BusIDE
+			return busIDE(info), nil
 		}
+		return hypervisor.BusVirtio, nil
 	}
-	return d, nil
+}
+
+// busIDE is where a board has IDE disks: that of type q35 has a SATA controller for them, as QEMU has it too.
+func busIDE(info *hypervisorv1.VmInfo) hypervisor.DiskBus {
+	if info.GetMachineType() == hypervisorv1.MachineType_MACHINE_TYPE_Q35 {
+		return hypervisor.BusSATA
+	}
+	return hypervisor.BusIDE
 }
 
 func diskFormat(f hypervisorv1.VolumeFormat) hypervisor.DiskFormat {

@@ -55,7 +55,7 @@ func (s *Service) add(ctx context.Context, record *hypervisorv1.LocalVmInfo, siz
 		if err != nil {
 			return err
 		}
-		if err := s.Files.Empty(ctx, vm.VolumeSpec{File: file, Size: size}); err != nil {
+		if _, err := s.Files.Empty(ctx, vm.VolumeSpec{File: file, Size: size}); err != nil {
 			return fault.Wrap(err, "new volume %d", i)
 		}
 		made = append(made, file)

@@ -6,6 +6,7 @@ import (
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
+	"github.com/hyperplane-project/hyperplane/server/vm"
 )
 
 // ChangeVmVolumeInterfaces implements VolumeService. Volumes behind the last interface in the list keep theirs. All change or none.
@@ -44,20 +45,26 @@ func (s *Service) setInterfaces(ctx context.Context, record *hypervisorv1.LocalV
 		for i, v := range wish {
 			r.GetVmInfo().GetVolumes()[i].Interface = v
 		}
-		return fault.Wrap(checkBoard(r, host.Arch), "interfaces")
+		return fault.Wrap(checkBoard(r, host), "interfaces")
 	})
 	return err
 }
 
 // checkBoard reports what of a VM's volumes its board cannot have.
-func checkBoard(r *hypervisorv1.LocalVmInfo, host hypervisor.Arch) error {
+func checkBoard(r *hypervisorv1.LocalVmInfo, host hypervisor.Host) error {
 	info := r.GetVmInfo()
 	spec := hypervisor.Spec{
 		Arch: hypervisor.Arch(info.GetArchitectureType()), Machine: hypervisor.MachineType(info.GetMachineType()),
 		Firmware: hypervisor.Firmware(info.GetFirmwareType()),
 	}
 	for i, v := range info.GetVolumes() {
+		if _, err := vm.DiskBus(info, v.GetInterface()); err != nil {
+			return fault.Wrap(err, "volume %d", i)
+		}
 		spec.Disks = append(spec.Disks, describe(info, v, r.GetVolumeLocations()[i].GetFilename()))
 	}
-	return spec.CheckDisks(host)
+	if err := host.CheckDisks(spec.Disks); err != nil {
+		return err
+	}
+	return spec.CheckDisks(host.Arch)
 }

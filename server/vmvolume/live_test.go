@@ -97,11 +97,32 @@ func TestInterfaces(t *testing.T) {
 	m.want(m.interfaces(), fault.InvalidArgument)
 	m.want(m.interfaces(0, 0, 0), fault.InvalidArgument)
 	m.want(m.interfaces(99), fault.InvalidArgument)
+	if err := errors.Join(m.interfaces(0, nvme), m.interfaces(nvme)); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range m.record.GetVmInfo().GetVolumes() {
+		if v.GetInterface() != nvme {
+			t.Errorf("volume %d: %v", i, v.GetInterface())
+		}
+	}
+	m.run()
+	m.want(m.resize(1, 4<<20), fault.FailedPrecondition)
+	m.record.VmInfo.State = hypervisorv1.State_STATE_STOPPED
+	_, old := fake.New(fake.Options{NoNVMe: "a newer version"})
+	t.Cleanup(func() { _ = old.Close() })
+	m.Driver = old
 	m.want(m.interfaces(0, nvme), fault.Unimplemented)
+	if err := m.interfaces(ide, ide); err != nil {
+		t.Fatal(err)
+	}
 	m.want(m.interfaces(hypervisorv1.VolumeInterface_VOLUME_INTERFACE_DFM), fault.Unimplemented)
 	m.record.VmInfo.MachineType = hypervisorv1.MachineType_MACHINE_TYPE_Q35
-	m.want(m.interfaces(0, ide), fault.InvalidArgument)
-	if v := m.record.GetVmInfo().GetVolumes()[0].GetInterface(); v != ide {
+	if err := m.interfaces(0, ide); err != nil {
+		t.Errorf("IDE, which is SATA on this board: %v", err)
+	}
+	m.record.VmInfo.MachineType, m.record.VmInfo.ArchitectureType = hypervisorv1.MachineType_MACHINE_TYPE_VIRT, hypervisorv1.ArchitectureType_ARCHITECTURE_TYPE_ARM64
+	m.want(m.interfaces(ide, ide), fault.InvalidArgument)
+	if v := m.record.GetVmInfo().GetVolumes()[0].GetInterface(); v != 0 {
 		t.Errorf("changed to %v", v)
 	}
 }

@@ -48,8 +48,8 @@ type Filesystems interface {
 
 // Files makes and changes the files of volumes.
 type Files interface {
-	// Empty makes a volume of zeros.
-	Empty(ctx context.Context, v vm.VolumeSpec) error
+	// Empty makes a volume of zeros and returns its size.
+	Empty(ctx context.Context, v vm.VolumeSpec) (uint64, error)
 	// Grow makes the disk in a volume's file larger, up to size bytes. What is added are zeros. A failed call leaves the file as it was.
 	Grow(ctx context.Context, file string, format hypervisorv1.VolumeFormat, size uint64) error
 	// Duplicate makes the file to with the content of the file from; blocks are shared where the file system can. A file of this name is replaced. It is
@@ -103,16 +103,7 @@ func describe(info *hypervisorv1.VmInfo, v *hypervisorv1.Volume, file string) hy
 	if v.GetFormat() == hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2 {
 		d.Format = hypervisor.DiskQCOW2
 	}
-	switch v.GetInterface() {
-	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_IDE:
-		d.Bus = hypervisor.BusIDE
-	case hypervisorv1.VolumeInterface_VOLUME_INTERFACE_NVME:
-		d.Bus = hypervisor.BusNVMe
-	default:
-		if info.GetDisableVirtio() {
-			d.Bus = hypervisor.BusIDE
-		}
-	}
+	d.Bus, _ = vm.DiskBus(info, v.GetInterface()) // no volume has an interface that no VM can have
 	return d
 }
 

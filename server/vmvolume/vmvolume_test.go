@@ -53,7 +53,7 @@ func newMachine(t *testing.T) *machine {
 		"root": hypervisorv1.VolumeFormat_VOLUME_FORMAT_UNSPECIFIED, "secondary-volume.0": hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2,
 	} {
 		file := filepath.Join(m.dir, name)
-		if err := maker.Empty(t.Context(), vm.VolumeSpec{File: file, Format: format, Size: 1 << 20}); err != nil {
+		if _, err := maker.Empty(t.Context(), vm.VolumeSpec{File: file, Format: format, Size: 1 << 20}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,6 +98,9 @@ func (m *machine) run() {
 		d := hypervisor.Disk{File: p.GetFilename()}
 		if m.record.GetVmInfo().GetVolumes()[i].GetFormat() == hypervisorv1.VolumeFormat_VOLUME_FORMAT_QCOW2 {
 			d.Format = hypervisor.DiskQCOW2
+		}
+		if m.record.GetVmInfo().GetVolumes()[i].GetInterface() == hypervisorv1.VolumeInterface_VOLUME_INTERFACE_NVME {
+			d.Bus = hypervisor.BusNVMe
 		}
 		spec.Disks = append(spec.Disks, d)
 	}

@@ -77,9 +77,8 @@ func (m *Maker) RemoveDirectory(uuid string) error {
 }
 
 // Empty implements vm.Volumes.
-func (m *Maker) Empty(ctx context.Context, v vm.VolumeSpec) error {
-	_, err := m.write(ctx, image.Reader(zeros(v.Size)), v)
-	return err
+func (m *Maker) Empty(ctx context.Context, v vm.VolumeSpec) (uint64, error) {
+	return m.write(ctx, zeros(0), v)
 }
 
 // FromReader implements vm.Volumes. The image is spooled first: most formats can not be read from front to back.

@@ -64,11 +64,6 @@ func changesSession() session {
 		play("change-tags", "change-cpus", "change-memory", "change-vcpus", "change-console-type", "change-machine-type", "change-num-network-queues",
 			"change-hostname", "change-destroy-protection", "change-cpu-priority", "change-cpu-priority-negative", "change-cpu-priority-negative-admin",
 			"change-volume-interfaces-too-many", "change-volume-interfaces"),
-		changed("change-volume-interfaces", func(_ string, request map[string]any) {
-			if list, ok := request["Interfaces"].([]any); ok {
-				list[0], list[2] = uint64(0), uint64(0)
-			}
-		}),
 		play("change-owner-groups", "change-owner-users", "become-primary-owner", "become-primary-owner-again"),
 		do(func(ctx context.Context, w *world) {
 			alice := w.DialAs(w.people.certs["alice"])

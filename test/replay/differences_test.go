@@ -5,7 +5,7 @@ import "maps"
 // fullVM is what differs of the VM with nearly every field set, which ours makes without what it refuses.
 func fullVM(prefix string) map[string]string {
 	return map[string]string{
-		prefix + "ExtraKernelOptions": "", prefix + "Volumes[0].Interface": "", prefix + "Volumes[1].Interface": "",
+		prefix + "ExtraKernelOptions": "", prefix + "Volumes[0].Interface": "",
 	}
 }
 
@@ -23,15 +23,13 @@ func notMade(text string) map[string]string {
 }
 
 const (
-	whyFull   = "extra kernel options and NVMe are not available, so the VM was made without; ours keeps the root volume's interface, the stock server drops it"
+	whyFull   = "extra kernel options are not available, so the VM was made without; ours keeps the root volume's interface, the stock server drops it"
 	whyGrown  = "ours gives the root volume the free space that was asked for, also beside an image that is uploaded"
-	whyNVMe   = "NVMe is not available, nor is IDE with q35, so the volumes have virtio"
 	whyLabel  = "ours does not rename file systems, so that there is no label to tell"
 	whyHotter = "ours does it while the VM runs"
 )
 
 func changesDifferences() map[string]difference {
-	interfaces := map[string]string{"GetVmInfoResponse.VmInfo.Volumes[0].Interface": "", "GetVmInfoResponse.VmInfo.Volumes[1].Interface": ""}
 	return map[string]difference{
 		"vm-create-all-fields":   {"extra kernel options are not available: ours says so instead of ignoring them", notMade("extra_kernel_options")},
 		"vm-create-init-volumes": {"the image has no file system for the overlay directories: ours says so instead of ignoring them", notMade("file system")},
@@ -40,18 +38,13 @@ func changesDifferences() map[string]difference {
 		"vm-infos-filter":        {whyFull, fullVM("GetVmInfosResponse.VmInfos[0].")},
 		"vm-get-create-request-all-fields": {whyFull, map[string]string{
 			"GetVmCreateRequestResponse.CreateVmRequest.MinimumFreeBytes": "", "GetVmCreateRequestResponse.CreateVmRequest.RoundupPower": "",
-			"GetVmCreateRequestResponse.CreateVmRequest.SecondaryVolumes[0].Interface": "", "GetVmCreateRequestResponse.CreateVmRequest.VmInfo.ExtraKernelOptions": "",
+			"GetVmCreateRequestResponse.CreateVmRequest.VmInfo.ExtraKernelOptions": "",
 		}},
 		"vm-storage-configuration": {"ours honours the storage index that was asked for", map[string]string{"GetVmVolumeStorageConfigurationResponse.VolumeStorageIndices[1]": "1"}},
 		"vm-info-after-replace":    {whyGrown, map[string]string{"GetVmInfoResponse.VmInfo.Volumes[0].Size": "536870912"}},
 		"snapshot-restore-none":    {"there is no such snapshot", map[string]string{"RestoreVmFromSnapshotResponse.Error": "no snapshot"}},
 		"snapshot-discard-none":    {"there is no such snapshot", map[string]string{"DiscardVmSnapshotResponse.Error": "no snapshot"}},
-		"change-volume-interfaces": {"NVMe is not available", map[string]string{"ChangeVmVolumeInterfacesResponse.Error": "nvme"}},
 		"volume-resize":            {"the volume has grown, and that is what was asked for", map[string]string{"ChangeVmVolumeSizeResponse.Error": ""}},
-		"vm-info-after-changes":    {whyNVMe, interfaces},
-		"vm-destroy-not-owner":     {whyNVMe, interfaces},
-		"volume-get-secondary":     {whyNVMe, interfaces},
-		"vm-save":                  {whyNVMe, interfaces},
 	}
 }
 
@@ -96,7 +89,6 @@ func jsonDifferences() map[string]difference {
 		"vm-list-unsorted": {"ours obeys both filters", map[string]string{
 			"ListVMsResponse.IpAddresses": "[10.99.1.2]", "ListVMsResponse.IpAddresses#2": "",
 		}},
-		"json-changes":          {"NVMe is not available", map[string]string{"ChangeVmVolumeInterfacesResponse.Error": "nvme"}},
 		"json-vm-destroy":       {whyGrown, map[string]string{"GetVmInfoResponse.VmInfo.Volumes[0].Size": "5.36870912e+08"}},
 		"json-vm-create-image":  {"raw bytes behind a JSON request are served", map[string]string{"more": "Final:true"}},
 		"json-userdata-replace": {"raw bytes behind a JSON request are served", map[string]string{"ReplaceVmUserDataResponse.Error": ""}},

@@ -36,9 +36,6 @@ func fullest() step {
 		if asItIs(kind, request); kind == "CreateVmRequest" {
 			info := request["VmInfo"].(map[string]any)
 			delete(info, "ExtraKernelOptions")
-			for _, v := range request["SecondaryVolumes"].([]any) {
-				delete(v.(map[string]any), "Interface")
-			}
 		}
 	})
 }

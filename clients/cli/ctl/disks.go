@@ -140,18 +140,7 @@ func getUserData(ctx context.Context, c *cobra.Command, cc *grpc.ClientConn, arg
 	if err != nil {
 		return err
 	}
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := c.OutOrStdout().Write(m.GetData()); err != nil {
-			return err
-		}
-	}
+	return writeData(c.OutOrStdout(), stream)
 }
 
 func setUserData(ctx context.Context, c *cobra.Command, cc *grpc.ClientConn, args []string) error {

@@ -3,9 +3,7 @@ package ctl
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -79,18 +77,10 @@ func (a *app) hostWatchDHCP() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for {
-				m, err := stream.Recv()
-				if errors.Is(err, io.EOF) {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				if _, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", m.GetInterface(), hex.EncodeToString(m.GetPacket())); err != nil {
-					return err
-				}
-			}
+			return each(stream, func(m *hypervisorv1.WatchDhcpResponse) error {
+				_, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", m.GetInterface(), hex.EncodeToString(m.GetPacket()))
+				return err
+			})
 		}),
 	}
 	c.Flags().StringVar(&req.Interface, "interface", "", "only this `bridge`")
@@ -104,17 +94,9 @@ func (a *app) hostTraceMetadata() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for {
-			m, err := stream.Recv()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintln(c.OutOrStdout(), m.GetLine()); err != nil {
-				return err
-			}
-		}
+		return each(stream, func(m *hypervisorv1.TraceVmMetadataResponse) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), m.GetLine())
+			return err
+		})
 	})
 }

@@ -107,25 +107,17 @@ func migrate(ctx context.Context, c *cobra.Command, cc *grpc.ClientConn, start *
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if text := m.GetProgressMessage(); text != "" {
-			fmt.Fprintln(c.ErrOrStderr(), text)
-		}
-		if m.GetRequestCommit() {
-			commit := !ask || confirmed(c, "commit the move?")
-			err := stream.Send(&hypervisorv1.MigrateVmRequest{Part: &hypervisorv1.MigrateVmRequest_Commit{Commit: commit}})
-			if err != nil && !errors.Is(err, io.EOF) {
-				return err
-			}
-		}
-		if m.GetFinal() {
+	return toFinal(c, stream, func(m *hypervisorv1.MigrateVmResponse) error {
+		if !m.GetRequestCommit() {
 			return nil
 		}
-	}
+		commit := !ask || confirmed(c, "commit the move?")
+		err := stream.Send(&hypervisorv1.MigrateVmRequest{Part: &hypervisorv1.MigrateVmRequest_Commit{Commit: commit}})
+		if errors.Is(err, io.EOF) {
+			return nil // the answer says why
+		}
+		return err
+	})
 }
 
 // confirmed asks a question that only yes answers.
@@ -159,19 +151,13 @@ func (a *app) vmCopy() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			for {
-				m, err := stream.Recv()
-				if err != nil {
-					return err
+			return toFinal(c, stream, func(m *hypervisorv1.CopyVmResponse) error {
+				if !m.GetFinal() {
+					return nil
 				}
-				if text := m.GetProgressMessage(); text != "" {
-					fmt.Fprintln(c.ErrOrStderr(), text)
-				}
-				if m.GetFinal() {
-					_, err := fmt.Fprintln(c.OutOrStdout(), m.GetIpAddress())
-					return err
-				}
-			}
+				_, err := fmt.Fprintln(c.OutOrStdout(), m.GetIpAddress())
+				return err
+			})
 		}),
 	}
 	o.bind(c)

@@ -76,29 +76,19 @@ func view(ctx context.Context, cc *grpc.ClientConn, conn net.Conn, vm string) er
 	}
 	go func() {
 		defer cancel() // the viewer has gone
-		buf := make([]byte, 32<<10)
-		for {
-			n, err := conn.Read(buf)
-			if n > 0 && stream.Send(&hypervisorv1.ConnectToVmConsoleRequest{Data: buf[:n]}) != nil {
-				return
-			}
-			if err != nil {
-				return
-			}
-		}
+		sendData(conn, func(b []byte) error { return stream.Send(&hypervisorv1.ConnectToVmConsoleRequest{Data: b}) })
 	}()
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) || (err != nil && ctx.Err() != nil) {
-			return nil
-		}
+	err = each(stream, func(m *hypervisorv1.ConnectToVmConsoleResponse) error {
+		_, err := conn.Write(m.GetData())
 		if err != nil {
-			return err
+			cancel() // as above
 		}
-		if _, err := conn.Write(m.GetData()); err != nil {
-			return nil
-		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return nil
 	}
+	return err
 }
 
 func (a *app) monitorCommand() *cobra.Command {
@@ -114,30 +104,10 @@ func (a *app) monitorCommand() *cobra.Command {
 				return err
 			}
 			go func() {
-				buf := make([]byte, 4096)
-				for {
-					n, err := c.InOrStdin().Read(buf)
-					if n > 0 && stream.Send(&hypervisorv1.ConnectToVmManagerRequest{Data: buf[:n]}) != nil {
-						return // the receiving side says why
-					}
-					if err != nil {
-						_ = stream.CloseSend() // the receiving side goes on
-						return
-					}
-				}
+				sendData(c.InOrStdin(), func(b []byte) error { return stream.Send(&hypervisorv1.ConnectToVmManagerRequest{Data: b}) })
+				_ = stream.CloseSend() // the receiving side goes on
 			}()
-			for {
-				m, err := stream.Recv()
-				if errors.Is(err, io.EOF) {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
-				if _, err := c.OutOrStdout().Write(m.GetData()); err != nil {
-					return err
-				}
-			}
+			return writeData(c.OutOrStdout(), stream)
 		}),
 	}
 }

@@ -49,6 +49,9 @@ func (d *Driver) ResizeDisk(ctx context.Context, uuid, file string, size uint64)
 	}
 	return d.doLive(ctx, MethodResizeDisk, uuid, "given larger disks", func(_ *Host, m *machine) error {
 		i, err := m.disk(file)
+		if err == nil {
+			err = m.spec.Disks[i].CheckGrow()
+		}
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func (d *Driver) Host(ctx context.Context) (host hypervisor.Host, err error) {
 		}
 		host = hypervisor.Host{
 			Hostname: h.opts.Hostname, CPUs: h.opts.CPUs, MemoryBytes: h.opts.MemoryBytes, FreeBytes: free, Arch: h.opts.Arch,
-			Why: "machines are simulated in memory", Version: "fake",
+			Why: "machines are simulated in memory", NoNVMe: h.opts.NoNVMe, Version: "fake",
 		}
 		return nil
 	})
@@ -67,6 +67,9 @@ func (d *Driver) Host(ctx context.Context) (host hypervisor.Host, err error) {
 func (d *Driver) Define(ctx context.Context, spec hypervisor.Spec) error {
 	return d.do(ctx, MethodDefine, func(h *Host) error {
 		resolved, err := spec.Resolve(h.opts.Arch)
+		if err == nil {
+			err = hypervisor.Host{NoNVMe: h.opts.NoNVMe}.CheckDisks(spec.Disks)
+		}
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,8 @@ type Options struct {
 	CPUs        uint32
 	MemoryBytes uint64
 	Arch        hypervisor.Arch
+	// NoNVMe is what the host lacks for NVMe disks; empty = nothing.
+	NoNVMe string
 }
 
 // Host holds machines and networks. They live on when a Driver is closed, like those of a real host.

@@ -33,6 +33,9 @@ func (d *Driver) Depart(ctx context.Context, uuid string) (hypervisor.Departure,
 		for file := range m.redirects {
 			return fault.New(fault.FailedPrecondition, "machine %q: disk %s lies over another file; merge it first", m.spec.Name, file)
 		}
+		if err := m.spec.CheckState(); err != nil {
+			return fault.Wrap(err, "machine %q", m.spec.Name)
+		}
 		p.offer.Description, err = json.Marshal(m.spec)
 		p.offer.Cookie = []byte("departure of " + uuid)
 		for _, disk := range m.spec.Disks {

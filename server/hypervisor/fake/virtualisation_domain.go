@@ -41,6 +41,11 @@ func (d *Driver) CreateSnapshot(ctx context.Context, uuid, name, description str
 }
 
 func checkSnapshotable(m *machine) error {
+	if m.state.Alive() {
+		if err := m.spec.CheckState(); err != nil {
+			return fault.Wrap(err, "domain %q", m.spec.Name)
+		}
+	}
 	disks := 0
 	for _, disk := range m.spec.Disks {
 		if disk.ReadOnly || disk.CDROM {

@@ -26,6 +26,7 @@ func (t *suite) full() hypervisor.Spec {
 		{File: dir + "/seed.raw", Bus: hypervisor.BusSATA},
 		{File: dir + "/more.raw"},
 		{File: dir + "/seed.iso", CDROM: true},
+		{File: dir + "/fast.qcow2", Format: hypervisor.DiskQCOW2, Bus: hypervisor.BusNVMe},
 	}
 	spec.NetBoot = true
 	spec.NICs = []hypervisor.NIC{

@@ -96,7 +96,7 @@ func diskAttachRefuses(t *suite) {
 		"IDE":           {with(func(d *hypervisor.Disk) { d.Bus = hypervisor.BusIDE }), fault.FailedPrecondition},
 		"SATA":          {with(func(d *hypervisor.Disk) { d.Bus = hypervisor.BusSATA }), fault.FailedPrecondition},
 		"CD-ROM":        {with(func(d *hypervisor.Disk) { d.CDROM = true }), fault.FailedPrecondition},
-		"NVMe":          {with(func(d *hypervisor.Disk) { d.Bus = hypervisor.BusNVMe }), fault.Unimplemented},
+		"NVMe":          {with(func(d *hypervisor.Disk) { d.Bus = hypervisor.BusNVMe }), fault.FailedPrecondition},
 	} {
 		t.expectCode(name, t.Driver.AttachDisk(ctx, spec.UUID, test.disk), test.want)
 	}

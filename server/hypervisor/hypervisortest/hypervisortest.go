@@ -116,6 +116,7 @@ func properties() []property {
 		{name: "DiskMoveIsAbandoned", test: diskMoveIsAbandoned},
 		{name: "DisksAreRedirected", test: disksAreRedirected},
 		{name: "DisksAreMergedOff", test: disksAreMergedOff},
+		{name: "NVMeDisks", test: nvmeDisks},
 		{name: "MonitorAnswers", test: monitorAnswers},
 
 		{name: "MigrationMovesAGuest", test: migrationMovesAGuest},

@@ -20,6 +20,9 @@ func (d *Driver) Define(ctx context.Context, spec hypervisor.Spec) error {
 	if err != nil {
 		return err
 	}
+	if err := d.checkNVMe(ctx, s); err != nil {
+		return err
+	}
 	env, err := d.domainEnv(ctx, s)
 	if err != nil {
 		return err

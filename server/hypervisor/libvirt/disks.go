@@ -165,6 +165,9 @@ func (d *Driver) ResizeDisk(ctx context.Context, machine, file string, size uint
 		if err != nil {
 			return err
 		}
+		if err := (hypervisor.Disk{File: file, Bus: busOf(l.xml, disk)}).CheckGrow(); err != nil {
+			return err
+		}
 		_, now, _, err := l.c.DomainGetBlockInfo(l.dom, disk.Target.Dev, 0)
 		switch {
 		case err != nil:

@@ -16,6 +16,9 @@ const diskAlias = "ua-disk"
 // aliasOf returns a disk's alias for its place in the Spec.
 func aliasOf(place int) string { return diskAlias + strconv.Itoa(place) }
 
+// diskAliases are the beginnings of the names of all disks that this driver makes.
+func diskAliases() []string { return []string{nvmeAlias, diskAlias} }
+
 func buildDisks(s hypervisor.Spec) ([]libvirtxml.DomainDisk, error) {
 	names := make(map[string]int)
 	disks := make([]libvirtxml.DomainDisk, len(s.Disks))
@@ -26,6 +29,9 @@ func buildDisks(s hypervisor.Spec) ([]libvirtxml.DomainDisk, error) {
 		}
 		disks[i] = describeDisk(d, prefix+driveLetters(names[prefix]), i)
 		names[prefix]++
+		if d.Bus == hypervisor.BusNVMe {
+			nameNVMe(&disks[i], s.UUID, i)
+		}
 	}
 	if len(disks) > 0 {
 		disks[0].Boot = &libvirtxml.DomainDeviceBoot{Order: 1}
@@ -61,7 +67,7 @@ func describeDisk(d hypervisor.Disk, target string, place int) libvirtxml.Domain
 // targetPrefix returns the beginning of the name by which libvirt tells a bus's disks apart.
 func targetPrefix(bus hypervisor.DiskBus) (string, error) {
 	switch bus {
-	case hypervisor.BusVirtio:
+	case hypervisor.BusVirtio, hypervisor.BusNVMe:
 		return "vd", nil
 	case hypervisor.BusIDE:
 		return "hd", nil

@@ -120,7 +120,7 @@ func parseDisks(domain *libvirtxml.Domain) (disks []hypervisor.Disk) {
 			continue
 		}
 		disks = append(disks, hypervisor.Disk{
-			File: fileOf(d), Format: formatOf(d), Bus: parseBus(d.Target.Bus), ReadOnly: d.ReadOnly != nil, CDROM: cd,
+			File: fileOf(d), Format: formatOf(d), Bus: busOf(domain, d), ReadOnly: d.ReadOnly != nil, CDROM: cd,
 		})
 	}
 	return disks
@@ -139,9 +139,11 @@ const noPlace = math.MaxInt
 // diskPlace is a disk's place in the Spec. Disks that this driver did not make stay in libvirt's order, behind the others.
 func diskPlace(d libvirtxml.DomainDisk) int {
 	if d.Alias != nil {
-		if number, ours := strings.CutPrefix(d.Alias.Name, diskAlias); ours {
-			if place, err := strconv.Atoi(number); err == nil {
-				return place
+		for _, prefix := range diskAliases() {
+			if number, ours := strings.CutPrefix(d.Alias.Name, prefix); ours {
+				if place, err := strconv.Atoi(number); err == nil {
+					return place
+				}
 			}
 		}
 	}

@@ -73,6 +73,7 @@ func buildDomain(s hypervisor.Spec, env domainEnv) (*libvirtxml.Domain, error) {
 	if env.virtType == virtKVM {
 		d.CPU = &libvirtxml.DomainCPU{Mode: "host-passthrough", Migratable: "on"}
 	}
+	d.QEMUOverride = buildNVMe(s)
 	addHeadroom(d, s)
 	if env.limitCPU {
 		d.CPUTune = buildTune(s, env.unified)

@@ -72,7 +72,9 @@ func testSpecs() map[string]hypervisor.Spec {
 	netboot.Disks = []hypervisor.Disk{{File: "/d/root.raw"}, {File: "/d/seed.iso", CDROM: true}, {File: "/d/more.raw", Bus: hypervisor.BusSATA}}
 	roomy := base
 	roomy.CPUPriority, roomy.MaxCPUs, roomy.MaxMemoryBytes = -20, 4, 1<<30
-	return map[string]hypervisor.Spec{"roomy": roomy, "netboot": netboot, "plain": plain, "full": full, "uefi": uefi, "kernel": kernel, "arm64": arm}
+	nvme := base
+	nvme.Disks = []hypervisor.Disk{{File: "/d/root.qcow2", Format: hypervisor.DiskQCOW2, Bus: hypervisor.BusNVMe}, {File: "/d/more.raw"}, {File: "/d/fast.raw", Bus: hypervisor.BusNVMe}}
+	return map[string]hypervisor.Spec{"nvme": nvme, "roomy": roomy, "netboot": netboot, "plain": plain, "full": full, "uefi": uefi, "kernel": kernel, "arm64": arm}
 }
 
 func resolve(t *testing.T, s hypervisor.Spec) hypervisor.Spec {
@@ -155,15 +157,6 @@ func TestRedefinitionKeepsTheBoardsVersion(t *testing.T) {
 	s.Machine = hypervisor.MachinePC
 	if d, _ := build(t, s, env); d.OS.Type.Machine != "pc" {
 		t.Errorf("machine type %s after a change of the board", d.OS.Type.Machine)
-	}
-}
-
-func TestNVMeIsRefused(t *testing.T) {
-	t.Parallel()
-	s := testSpecs()["plain"]
-	s.Disks = []hypervisor.Disk{{File: "/d/x", Bus: hypervisor.BusNVMe}}
-	if _, err := buildDomain(resolve(t, s), testEnv()); !fault.Is(err, fault.Unimplemented) {
-		t.Errorf("got %v", err)
 	}
 }
 
@@ -259,5 +252,27 @@ func TestSharesFollowTheKernelsNiceWeights(t *testing.T) {
 		if v1, unified := shares(test.priority, false), shares(test.priority, true); v1 != test.v1 || unified != test.unified {
 			t.Errorf("priority %d: %d, %d", test.priority, v1, unified)
 		}
+	}
+}
+
+func TestNVMeNeedsLibvirt(t *testing.T) {
+	t.Parallel()
+	if lack := lackForNVMe(8_002_000); lack != "" {
+		t.Errorf("8.2.0: %s", lack)
+	}
+	if lack := lackForNVMe(8_001_999); lack != "it needs libvirt 8.2.0, and this is 8.1.999" {
+		t.Errorf("8.1.999: %s", lack)
+	}
+}
+
+func TestCounters(t *testing.T) {
+	t.Parallel()
+	counters, err := parseCounters(`{"return":[{"qdev":"ua-nvme0","stats":{"rd_bytes":1,"rd_operations":2,"wr_bytes":3,"wr_operations":4}},
+		{"qdev":"/machine/peripheral/ua-disk1/virtio-backend","stats":{"rd_bytes":5}},{"node-name":"x","stats":{}}],"id":"libvirt-1"}`)
+	if err != nil || counters["ua-nvme0"] != (diskCounters{1, 2, 3, 4}) || counters["ua-disk1/virtio-backend"].ReadBytes != 5 {
+		t.Errorf("%v, %v", counters, err)
+	}
+	if _, err := parseCounters("{"); !fault.Is(err, fault.Internal) {
+		t.Errorf("broken: %v", err)
 	}
 }

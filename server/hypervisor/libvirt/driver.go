@@ -11,7 +11,9 @@
 //
 // CPUMillis is a quota on the machine's whole cgroup, CPUPriority its shares. Where the host lets libvirt use no cpu controller both are kept
 // with the machine but not enforced: Host says so, and a warning is logged once. A machine grows by processors that its board has from the start,
-// and by memory modules, never by its balloon: a guest without a balloon driver would have all the memory that it may grow to from the start. Disks on the NVMe bus are refused with Unimplemented.
+// and by memory modules, never by its balloon: a guest without a balloon driver would have all the memory that it may grow to from the start.
+//
+// A disk on the NVMe bus is one of the virtio bus to libvirt; its definition replaces the device in QEMU's command line (see nvme.go).
 //
 // Disks come and go over PCI: a board with PCI Express has root ports for eight disks more than it starts with, one of type pc as many as its bus has places. What a
 // guest wrote while its disks were redirected survives a crash: the definition names the overlays until MergeDisks, which needs qemu-img for a machine that is off.

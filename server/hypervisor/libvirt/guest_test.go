@@ -46,6 +46,13 @@ func TestGuestBoots(t *testing.T) {
 		"UEFI from SCSI": {func(s *hypervisor.Spec) {
 			s.Firmware, s.MemoryBytes, s.Disks[0].Bus = hypervisor.FirmwareUEFI, 256<<20, hypervisor.BusSCSI
 		}, "firmware=uefi cpus=1 "},
+		"BIOS on pc from NVMe": {func(s *hypervisor.Spec) {
+			s.Machine, s.Disks[0].Bus = hypervisor.MachinePC, hypervisor.BusNVMe
+		}, "firmware=bios cpus=1 "},
+		"UEFI from the first of two": {func(s *hypervisor.Spec) {
+			s.Firmware, s.MemoryBytes = hypervisor.FirmwareUEFI, 256<<20
+			s.Disks[0].Bus, s.Disks = hypervisor.BusNVMe, append(s.Disks, hypervisor.Disk{File: blankDisk(t)})
+		}, "firmware=uefi cpus=1 "},
 		"kernel without a disk": {func(s *hypervisor.Spec) {
 			files := guest.Cache(t)
 			s.Disks, s.Kernel, s.Initrd, s.CommandLine = nil, files.Kernel, files.Initrd, guest.CommandLine

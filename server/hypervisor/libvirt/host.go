@@ -44,6 +44,7 @@ func describe(c *conn, h *hypervisor.Host) (err error) {
 	if err != nil {
 		return err
 	}
+	h.NoNVMe = lackForNVMe(lib)
 	qemu, err := c.ConnectGetVersion()
 	h.Version = fmt.Sprintf("libvirt %s, QEMU %s", versionText(lib), versionText(qemu))
 	return err

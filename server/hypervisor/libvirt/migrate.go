@@ -74,8 +74,12 @@ func (l live) checkMovable() error {
 	if !isOurs(l.xml) {
 		return fault.New(fault.Unimplemented, "was not made by this driver and is not moved while it runs")
 	}
-	if s := parseDomain(l.xml); s.Kernel != "" {
+	s := parseDomain(l.xml)
+	if s.Kernel != "" {
 		return fault.New(fault.Unimplemented, "boots from a kernel of its host and is not moved while it runs")
+	}
+	if err := s.CheckState(); err != nil {
+		return err
 	}
 	for _, d := range l.xml.Devices.Disks {
 		switch {

@@ -25,7 +25,7 @@ func buildPorts(s hypervisor.Spec) []libvirtxml.DomainController {
 	}
 	n := len(s.NICs) + 2 + sparePorts // a memory balloon and a random number generator
 	for _, d := range s.Disks {
-		if d.Bus == hypervisor.BusVirtio {
+		if d.Bus == hypervisor.BusVirtio || d.Bus == hypervisor.BusNVMe {
 			n++
 		}
 	}

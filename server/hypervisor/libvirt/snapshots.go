@@ -120,6 +120,13 @@ func checkSnapshotable(c *conn, dom golibvirt.Domain) error {
 	if err != nil {
 		return err
 	}
+	state, err := askState(c, dom)
+	if err == nil && state.alive() {
+		err = fault.Wrap(parseDomain(def).CheckState(), "domain %q", dom.Name)
+	}
+	if err != nil {
+		return err
+	}
 	disks := 0
 	if def.Devices != nil {
 		for _, disk := range def.Devices.Disks {

@@ -29,9 +29,14 @@ func (d *Driver) MeasureDomains(ctx context.Context, machine string, groups hype
 			return classify(err, "measure the domains")
 		}
 		for _, r := range records {
-			if !isProbe(r.Dom.Name) {
-				all = append(all, d.measured(r))
+			if isProbe(r.Dom.Name) {
+				continue
 			}
+			f := d.measured(r)
+			if err := countNVMe(c, r, &f); err != nil {
+				return err
+			}
+			all = append(all, f)
 		}
 		return nil
 	})

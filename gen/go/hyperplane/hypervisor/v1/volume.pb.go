@@ -77,9 +77,9 @@ type VolumeInterface int32
 const (
 	// A virtio block device.
 	VolumeInterface_VOLUME_INTERFACE_UNSPECIFIED VolumeInterface = 0
-	// An IDE disk.
+	// An IDE disk; on machine type q35, whose board has no IDE, a SATA disk.
 	VolumeInterface_VOLUME_INTERFACE_IDE VolumeInterface = 1
-	// An NVMe disk.
+	// An NVMe disk. It is added and grown, and its VM moved to another host, only while that is stopped. UNIMPLEMENTED where the virtualiser has none.
 	VolumeInterface_VOLUME_INTERFACE_NVME VolumeInterface = 2
 	// A disk of the DFM emulation.
 	VolumeInterface_VOLUME_INTERFACE_DFM VolumeInterface = 3
@@ -241,7 +241,7 @@ type Volume struct {
 	Format VolumeFormat `protobuf:"varint,2,opt,name=format,proto3,enum=hyperplane.hypervisor.v1.VolumeFormat" json:"format,omitempty"`
 	// How the guest sees it.
 	Interface VolumeInterface `protobuf:"varint,3,opt,name=interface,proto3,enum=hyperplane.hypervisor.v1.VolumeInterface" json:"interface,omitempty"`
-	// What it occupies on storage, in bytes; at creation the wanted size in bytes.
+	// Its size in bytes; at creation the wanted size. Of a qcow2 volume it is that of the disk in it.
 	Size uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
 	// Named snapshots and the bytes each occupies.
 	Snapshots map[string]uint64 `protobuf:"bytes,5,rep,name=snapshots,proto3" json:"snapshots,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
