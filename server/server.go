@@ -172,7 +172,7 @@ func (s *Server) wireDoor(ctx context.Context, channel grpc.ClientConnInterface,
 	}
 	s.door = &frontdoor.Door{
 		Log: s.deps.Log, TLS: s.pki.ServerTLS(), Identify: s.pki.Identify, AllowPlain: s.cfg.AllowPlain,
-		SRPC: s.srpc.ServeConn,
+		SRPC: s.srpc.ServeConn, MaxWaiting: s.cfg.MaxWaitingConnections,
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/srpcshim/gobcache"
@@ -37,7 +38,7 @@ type encoder interface {
 
 // newCodecs returns the codecs by what endpoints name.
 func newCodecs() map[encoding]codec {
-	return map[encoding]codec{gobEncoding: gobCodec{new(gobcache.Cache)}, jsonEncoding: jsonCodec{}}
+	return map[encoding]codec{gobEncoding: gobCodec{new(gobcache.Cache)}, jsonEncoding: jsonCodec{new(sync.Map)}}
 }
 
 // encoding names a codec.

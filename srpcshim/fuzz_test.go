@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hyperplane-project/hyperplane/gen/srpc"
+	"github.com/hyperplane-project/hyperplane/srpcshim/gobtest"
 )
 
 func FuzzConnect(f *testing.F) {
@@ -107,6 +108,9 @@ func seedRequests(f *testing.F, c codec) {
 }
 
 func FuzzGob(f *testing.F) {
+	for _, b := range gobtest.Bombs(300) {
+		f.Add(uint8(0), b.Stream)
+	}
 	seedRequests(f, newCodecs()[gobEncoding])
 	fuzzCodec(f, newCodecs()[gobEncoding])
 }

@@ -66,7 +66,15 @@ func (g gobCodec) encode(out *bytes.Buffer, message any) error {
 }
 
 // decoder keeps the type definitions, which are sent once. The buffer has the whole message, and the decoder takes no more than that.
-func (gobCodec) decoder(from *bytes.Buffer) func(any) error { return gob.NewDecoder(from).Decode }
+func (gobCodec) decoder(from *bytes.Buffer) func(any) error {
+	d, guard := gob.NewDecoder(from), new(gobcache.Guard)
+	return func(into any) error {
+		if err := guard.Check(from.Bytes(), into); err != nil {
+			return err
+		}
+		return d.Decode(into)
+	}
+}
 
 func (g gobCodec) encoder() encoder { return &gobEncoder{cache: g.cache, sent: make(gobcache.Sent)} }
 

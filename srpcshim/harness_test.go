@@ -35,8 +35,13 @@ type services struct {
 	vmInfo    func(context.Context, *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error)
 	list      func(context.Context, *hypervisorv1.ListVMsRequest) (*hypervisorv1.ListVMsResponse, error)
 	stop      func(context.Context, *hypervisorv1.StopVmRequest) (*hypervisorv1.StopVmResponse, error)
+	updates   func(updatesStream) error
 	importing func(context.Context, *hypervisorv1.ImportLocalVmRequest) (*hypervisorv1.ImportLocalVmResponse, error)
 }
+
+type updatesStream = grpc.BidiStreamingServer[hypervisorv1.GetUpdatesRequest, hypervisorv1.GetUpdatesResponse]
+
+func (s *services) GetUpdates(stream updatesStream) error { return s.updates(stream) }
 
 func (s *services) GetVmInfo(ctx context.Context, r *hypervisorv1.GetVmInfoRequest) (*hypervisorv1.GetVmInfoResponse, error) {
 	return s.vmInfo(ctx, r)

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"sync"
 )
 
 // jsonCodec is one JSON object a message, with a newline after it.
-type jsonCodec struct{}
+type jsonCodec struct {
+	elements *sync.Map // reflect.Type: uint64, of messages: see element
+}
 
 // read takes one object: up to the bracket that closes the first one. Whether it is JSON is for decode to say. json.Decoder would read ahead.
 func (jsonCodec) read(in *bufio.Reader, limit int64) ([]byte, error) {
@@ -69,7 +72,12 @@ func (jsonCodec) skipEnd(in *bufio.Reader) bool {
 	return true
 }
 
-func (jsonCodec) decode(message []byte, into any) error { return json.Unmarshal(message, into) }
+func (c jsonCodec) decode(message []byte, into any) error {
+	if err := checkJSON(message, c.element(into)); err != nil {
+		return err
+	}
+	return json.Unmarshal(message, into)
+}
 
 func (jsonCodec) encode(out *bytes.Buffer, message any) error {
 	e := json.NewEncoder(out)
@@ -77,8 +85,8 @@ func (jsonCodec) encode(out *bytes.Buffer, message any) error {
 	return e.Encode(message)
 }
 
-func (jsonCodec) decoder(from *bytes.Buffer) func(any) error {
-	return func(into any) error { return json.Unmarshal(from.Bytes(), into) }
+func (c jsonCodec) decoder(from *bytes.Buffer) func(any) error {
+	return func(into any) error { return c.decode(from.Bytes(), into) }
 }
 
 func (c jsonCodec) encoder() encoder { return c }

@@ -42,10 +42,12 @@ type Limits struct {
 	Idle time.Duration
 	// Request is how long a method line with its request may take from its first byte, Reply how long the client may take to read an answer.
 	Request, Reply time.Duration
+	// Linger is how long a client may go on sending after an answer that ends the connection.
+	Linger time.Duration
 	// Drain is how long the call under way may go on after the server was told to end.
 	Drain time.Duration
-	// RequestBytes bounds one encoded request, FileBytes one of a method whose request carries files. A few bytes of a request can become a
-	// struct of a hundred, so the first is what keeps a user from filling the memory.
+	// RequestBytes bounds one encoded request, FileBytes one of a method whose request carries files. What becomes much more than its bytes in
+	// memory is refused whatever its length.
 	RequestBytes, FileBytes int64
 }
 
@@ -60,6 +62,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Idle, time.Hour)
 	set(&l.Request, 2*time.Minute)
 	set(&l.Reply, 2*time.Minute)
+	set(&l.Linger, 2*time.Second)
 	set(&l.Drain, 20*time.Second)
 	if l.RequestBytes == 0 {
 		l.RequestBytes = 2 << 20 // an address pool of 65536 addresses fits

@@ -19,6 +19,9 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/principal"
 )
 
+// admitted is a connection whose listener wants to know that the client has said who it is.
+type admitted interface{ Admitted() }
+
 // session is one connection.
 type session struct {
 	mux      *Mux
@@ -30,6 +33,8 @@ type session struct {
 	encoding encoding
 	// owed says that the end of the last message may still come.
 	owed bool
+	// farewell says that the connection ends with an answer to something that the client may not have sent to its end.
+	farewell bool
 }
 
 // ServeConn serves a connection that begins with CONNECT, and closes it. ctx carries a principal that says what is known of the peer already
@@ -45,10 +50,13 @@ func (m *Mux) ServeConn(ctx context.Context, conn net.Conn) {
 		if r := recover(); r != nil {
 			m.opts.Log.LogAttrs(work, slog.LevelError, "SRPC connection panicked", slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
 		}
+		s.linger()
 		_ = s.conn.Close() // the peer may have closed it
 		_ = conn.Close()
 	}()
-	if err := s.serve(peer.NewContext(work, &peer.Peer{Addr: conn.RemoteAddr(), LocalAddr: conn.LocalAddr()})); err != nil {
+	err := s.serve(peer.NewContext(work, &peer.Peer{Addr: conn.RemoteAddr(), LocalAddr: conn.LocalAddr()}))
+	s.farewell = told(err)
+	if err != nil {
 		m.opts.Log.LogAttrs(work, slog.LevelDebug, "SRPC connection ended", slog.String("remote", conn.RemoteAddr().String()), slog.Any("error", err))
 	}
 }
@@ -70,6 +78,9 @@ func (s *session) serve(ctx context.Context) error {
 	ctx, err := s.greet(ctx)
 	if err != nil {
 		return err
+	}
+	if a, ok := s.life.conn.(admitted); ok {
+		a.Admitted()
 	}
 	for {
 		if !s.life.rest(s.mux.opts.Limits.Idle) {
@@ -167,19 +178,4 @@ func (s *session) write(data []byte) error {
 	}
 	_, err := s.conn.Write(data)
 	return err
-}
-
-// buffered is a connection some of whose bytes have been read into a buffer.
-type buffered struct {
-	net.Conn
-	in *bufio.Reader
-	// ended says that the peer closed the connection.
-	ended bool
-}
-
-// Read reads the buffer, then the connection.
-func (b *buffered) Read(p []byte) (int, error) {
-	n, err := b.in.Read(p)
-	b.ended = b.ended || errors.Is(err, io.EOF)
-	return n, err
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/hyperplane-project/hyperplane/srpcshim/wire"
 )
 
+// maxKept bounds the buffer that a call keeps between its messages.
+const maxKept = 64 << 10
+
 // talk is the connection during one call of a stream method.
 type talk struct {
 	*session
@@ -27,6 +30,7 @@ type talk struct {
 	mu      sync.Mutex // reads
 	broken  error      // of reading: where the next message begins is not known
 	begun   bool       // the request was read
+	end     time.Time  // of all reading; zero = each read may take its time
 	watcher *sync.WaitGroup
 
 	writing sync.Mutex
@@ -53,11 +57,21 @@ func (t *talk) until(patient bool) error {
 	if !patient {
 		end = time.Now().Add(t.mux.opts.Limits.Request)
 	}
+	if !t.end.IsZero() {
+		end = t.end
+	}
 	err := t.life.conn.SetReadDeadline(end)
 	if t.ctx.Err() != nil {
 		return t.ctx.Err()
 	}
 	return err
+}
+
+// Hurry implements wire.Talk.
+func (t *talk) Hurry() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end = time.Now().Add(t.mux.opts.Limits.Request)
 }
 
 // Read implements wire.Talk.
@@ -73,8 +87,8 @@ func (t *talk) Read(message any, patient bool) error {
 		return t.fail(err)
 	}
 	t.owed = t.codec.skipEnd(t.in)
-	t.pending.Reset()
-	t.pending.Write(raw)
+	t.pending = *bytes.NewBuffer(raw)
+	defer func() { t.pending = bytes.Buffer{} }() // a call may last for long after a large request
 	if err := guarded(t.decode, message); err != nil {
 		return t.fail(fault.As(fault.InvalidArgument, err, "request"))
 	}
@@ -144,7 +158,7 @@ func (t *talk) settle() error {
 func (t *talk) Write(parts ...any) error {
 	t.writing.Lock()
 	defer t.writing.Unlock()
-	t.out.Reset()
+	defer t.trim()
 	for _, part := range parts {
 		if raw, ok := part.([]byte); ok {
 			t.out.Write(raw)
@@ -172,37 +186,18 @@ func (t *talk) Share(key any, build func() (any, error)) error {
 	}
 	t.writing.Lock()
 	defer t.writing.Unlock()
-	t.out.Reset()
+	defer t.trim()
 	if err := t.encoder.share(&t.out, said.like, said.value); err != nil {
 		return fault.As(fault.Internal, err, "message for SRPC")
 	}
 	return t.write(t.out.Bytes())
 }
 
-// Attend implements wire.Talk.
-func (t *talk) Attend() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.watcher != nil || t.broken != nil || t.until(true) != nil {
-		return
+// trim empties what was written from, and gives back what only a large message needs.
+func (t *talk) trim() {
+	if t.out.Reset(); t.out.Cap() > maxKept {
+		t.out = bytes.Buffer{}
 	}
-	t.watcher = new(sync.WaitGroup)
-	t.watcher.Go(func() {
-		if _, err := t.in.Peek(1); t.lost(err) {
-			t.cancel()
-		}
-	})
-}
-
-// unwatch ends what Attend began. What was seen of what the client says next stays in the buffer.
-func (t *talk) unwatch() error {
-	if t.watcher == nil {
-		return nil
-	}
-	err := t.life.conn.SetReadDeadline(longAgo())
-	t.watcher.Wait()
-	t.watcher = nil
-	return err
 }
 
 // guarded keeps a decoder's panic on hostile bytes from being more than an error.

@@ -32,8 +32,6 @@ const (
 	upgradeTime = 5 * time.Second
 	// maxGuests bounds who may come and be somebody else.
 	maxGuests = 64
-	// bufferedLocally is the size of buffers on the Unix socket, as in stock clients.
-	bufferedLocally = 64 << 10
 )
 
 // The messages of the exchange, in order.
@@ -121,7 +119,7 @@ func closed(conn net.Conn) error {
 // continueOn goes on with the next call on another connection, and closes the one so far.
 func (s *session) continueOn(conn net.Conn) error {
 	before := s.conn
-	s.conn, s.below, s.in = conn, nil, bufio.NewReaderSize(conn, bufferedLocally)
+	s.conn, s.below, s.in = conn, nil, bufio.NewReaderSize(conn, lineSize)
 	s.owed = false
 	if !s.life.move(conn) {
 		return fault.New(fault.Unavailable, "the server ends")

@@ -25,6 +25,7 @@ func TestLocalUpgrade(t *testing.T) {
 		if err := c.Upgrade(t.Context(), nil); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
+		t.Cleanup(func() { _ = c.Close() }) // nobody else knows of the Unix socket
 		if network := c.RemoteAddr().Network(); network != "unix" {
 			t.Errorf("%s: on %s", path, network)
 		}

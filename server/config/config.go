@@ -58,6 +58,8 @@ type Config struct {
 	AllowPlain bool `yaml:"allow_plain"`
 	// AllowUnauthenticatedReads opens the methods marked so in the schema to callers without a credential; OpenMetrics the metrics.
 	AllowUnauthenticatedReads bool `yaml:"allow_unauthenticated_reads"`
+	// MaxWaitingConnections bounds the connections whose clients have not said who they are; 0 = 2048.
+	MaxWaitingConnections int `yaml:"max_waiting_connections"`
 	// LegacyAccess lets every user probe the ports of a VM and read its storage configuration, the names of its logs and its last patch log, as on
 	// hypervisors of old; otherwise its owners.
 	LegacyAccess bool `yaml:"legacy_access"`
@@ -284,6 +286,9 @@ func (c *Config) Validate() error {
 		if !slices.Contains(check.allowed, check.value) {
 			return fault.New(fault.InvalidArgument, "%s: %q is not one of %s", key, check.value, strings.Join(check.allowed, ", "))
 		}
+	}
+	if c.MaxWaitingConnections < 0 {
+		return fault.New(fault.InvalidArgument, "max_waiting_connections: %d is negative", c.MaxWaitingConnections)
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		return fault.New(fault.InvalidArgument, "give both cert_file and key_file")

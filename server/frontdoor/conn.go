@@ -2,11 +2,13 @@ package frontdoor
 
 import (
 	"bufio"
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/credentials"
 
@@ -19,6 +21,10 @@ type Conn struct {
 	reader *bufio.Reader // nil once nothing is buffered on this layer
 	who    principal.Principal
 	tls    *tls.ConnectionState
+
+	spoken   atomic.Bool   // something was written
+	waits    *list.Element // of waiting, which locks it
+	admitted func()
 }
 
 // Read reads the bytes that were looked at, then the connection.
@@ -26,7 +32,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.reader == nil {
 		return c.Conn.Read(p)
 	}
-	return c.reader.Read(p)
+	n, err := c.reader.Read(p)
+	if c.reader.Buffered() == 0 {
+		c.reader = nil // connections rest for long; nobody looks ahead any more
+	}
+	return n, err
 }
 
 // Principal returns whom the connection stands for.

@@ -9,6 +9,7 @@ package frontdoor
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hyperplane-project/hyperplane/internal/principal"
@@ -23,6 +25,9 @@ import (
 
 // greeting is how long a client may take to say what it speaks and to finish the TLS handshake.
 const greeting = 15 * time.Second
+
+// breath is how long nothing is accepted when there was no room for a connection.
+const breath = 50 * time.Millisecond
 
 // refusal is what a plain-text client gets where only TLS is spoken.
 const refusal = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nThis port speaks TLS. Use https.\n"
@@ -40,6 +45,10 @@ type Door struct {
 	AllowPlain bool
 	// GRPC and HTTP are where connections are handed to.
 	GRPC, HTTP *Handoff
+	// MaxWaiting bounds the connections whose clients have not said who they are; zero = 2048. Those that have waited longest make room for others.
+	MaxWaiting int
+
+	waiting waiting
 }
 
 // Serve accepts connections until ctx ends. socket says that the listener is the Unix socket, whose clients are administrators.
@@ -57,20 +66,44 @@ func (d *Door) Serve(ctx context.Context, ln net.Listener, socket bool) error {
 			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 				continue
 			}
+			if full(err) {
+				d.pause(ctx, err)
+				continue
+			}
 			return err
 		}
-		wg.Go(func() { d.greet(ctx, conn, socket) })
+		waiting := &Conn{Conn: conn, reader: bufio.NewReaderSize(conn, 4096)}
+		d.waiting.add(waiting, cmp.Or(d.MaxWaiting, defaultWaiting))
+		wg.Go(func() { d.greet(ctx, waiting, socket) })
+	}
+}
+
+// full says whether there is no room for a connection now. That passes, and must not end the server.
+func full(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// pause makes room, and waits for some.
+func (d *Door) pause(ctx context.Context, err error) {
+	d.Log.LogAttrs(ctx, slog.LevelWarn, "no connection can be accepted at present", slog.Any("error", err))
+	d.waiting.relieve()
+	timer := time.NewTimer(breath)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
 // greet finds out what the connection speaks and hands it on.
-func (d *Door) greet(ctx context.Context, raw net.Conn, socket bool) {
+func (d *Door) greet(ctx context.Context, conn *Conn, socket bool) {
+	raw := conn.Conn
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) }) // ends the greeting; handed-on connections have their own end
-	conn := &Conn{Conn: raw, reader: bufio.NewReaderSize(raw, 4096)}
 	conn.who.Local = socket || isLoopback(raw.RemoteAddr())
 	if socket {
 		conn.who = principal.Principal{Name: "root", Admin: true, Local: true, Via: "socket"}
 	}
+	defer d.waiting.remove(conn)
 	_ = raw.SetDeadline(time.Now().Add(greeting))
 	handOn, err := d.choose(ctx, conn)
 	if !stop() || err != nil {
@@ -79,6 +112,9 @@ func (d *Door) greet(ctx context.Context, raw net.Conn, socket bool) {
 		return
 	}
 	_ = raw.SetDeadline(time.Time{})
+	if conn.admitted == nil { // what comes next has its own ways to find out who the client is
+		d.waiting.remove(conn)
+	}
 	handOn()
 }
 
@@ -97,6 +133,7 @@ func (d *Door) choose(ctx context.Context, conn *Conn) (func(), error) {
 	}
 	switch {
 	case string(start) == "CONN" && d.SRPC != nil:
+		conn.admitted = func() { d.waiting.remove(conn) }
 		return func() { d.SRPC(principal.With(ctx, conn.who), conn) }, nil
 	case !d.AllowPlain && !conn.who.Local:
 		_, err := conn.Write([]byte(refusal))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -166,12 +167,20 @@ func (s *Service) takeOver(ctx context.Context, uuid string, req *hypervisorv1.I
 		err = s.Operations.Enter(ctx, uuid, hypervisorv1.State_STATE_STOPPED, "")
 	}
 	if err == nil {
-		_, err = s.Operations.Resume(ctx, uuid, 0)
+		_, err = s.resume(req.GetSkipMemoryCheck())(ctx, uuid, 0)
 	}
 	if err != nil {
 		return err
 	}
 	return s.Operations.Settle(ctx, uuid)
+}
+
+// resume is how a VM is started that has come here.
+func (s *Service) resume(untested bool) func(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error) {
+	if untested {
+		return s.Operations.ResumeUntested
+	}
+	return s.Operations.Resume
 }
 
 // link gives a file a second name among the VM's volumes, on the storage device that it lies on.

@@ -109,7 +109,7 @@ func (m *migration) move(ctx context.Context, u *undo.Stack) error {
 	if err != nil {
 		return err
 	}
-	timedOut, err := m.Operations.Resume(ctx, uuid, m.start.GetDhcpTimeout().AsDuration())
+	timedOut, err := m.resume(m.start.GetSkipMemoryCheck())(ctx, uuid, m.start.GetDhcpTimeout().AsDuration())
 	if err != nil {
 		return err
 	}

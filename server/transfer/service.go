@@ -37,8 +37,10 @@ type Operations interface {
 	// GiveAddresses and TakeAddresses put a VM's addresses into use and out of it.
 	GiveAddresses(info *hypervisorv1.VmInfo, caller principal.Caller) error
 	TakeAddresses(uuid string)
-	// Resume starts a STOPPED VM and Halt stops a RUNNING one. The caller holds the lock.
+	// Resume starts a STOPPED VM and Halt stops a RUNNING one. The caller holds the lock. ResumeUntested does not look whether the host can give the memory
+	// at present.
 	Resume(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error)
+	ResumeUntested(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error)
 	Halt(ctx context.Context, uuid string) error
 	// MachineSpec returns what a start would define, and makes the subnets ready.
 	MachineSpec(ctx context.Context, uuid string) (hypervisor.Spec, error)

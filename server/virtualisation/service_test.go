@@ -18,6 +18,7 @@ import (
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor"
 	"github.com/hyperplane-project/hyperplane/server/hypervisor/fake"
+	"github.com/hyperplane-project/hyperplane/server/store/bolt"
 )
 
 // none is a control plane without VMs.
@@ -41,8 +42,13 @@ func newBench(t *testing.T) *bench {
 	b := &bench{T: t, clock: fake.NewManualClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))}
 	_, b.driver = fake.New(fake.Options{Clock: b.clock})
 	t.Cleanup(func() { _ = b.driver.Close() })
+	st, err := bolt.Open(filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
 	b.Service = New(Deps{
-		Driver: b.driver, VMs: none{}, Bridges: func() []string { return []string{"ours0"} }, ImageDir: t.TempDir(), Reserved: []string{"/var/lib/ours"},
+		Store: st, Driver: b.driver, VMs: none{}, Bridges: func() []string { return []string{"ours0"} }, ImageDir: t.TempDir(), Reserved: []string{"/var/lib/ours"},
 		Now: b.clock.Now, Sleep: func(_ context.Context, d time.Duration) error { b.clock.Advance(d); return nil },
 	})
 	return b

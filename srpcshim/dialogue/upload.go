@@ -3,13 +3,18 @@ package dialogue
 import (
 	"errors"
 	"io"
+	"os"
 
 	"github.com/hyperplane-project/hyperplane/internal/fault"
 	"github.com/hyperplane-project/hyperplane/srpcshim/wire"
 )
 
-// pieceSize is how much of an upload the handler gets at once.
-const pieceSize = 256 << 10
+const (
+	// pieceSize is how much of an upload the handler gets at once.
+	pieceSize = 256 << 10
+	// drainSize is how much is taken at once of what nobody gets.
+	drainSize = 32 << 10
+)
 
 // upload is raw bytes of known length that follow a message, in parts.
 type upload struct {
@@ -47,9 +52,7 @@ func (u *upload) next() error {
 	if err := u.fill(buf); err != nil {
 		return err
 	}
-	if p.use != nil {
-		p.use(buf)
-	}
+	p.use(buf)
 	if p.left -= uint64(len(buf)); p.left == 0 {
 		u.parts = u.parts[1:]
 		u.begun()
@@ -69,24 +72,34 @@ func (u *upload) fill(buf []byte) error {
 	return nil
 }
 
+var errStalled = errors.New("the client takes too long to send it")
+
 func cut(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errStalled
+	}
 	return err
 }
 
-// drain takes what the handler did not want, so that it is not taken for the next call.
+// drain takes what the handler did not want, so that it is not taken for the next call. A client that takes too long is not waited for: its connection ends.
 func (u *upload) drain() error {
-	for i := range u.parts {
-		u.parts[i].use = nil
+	if len(u.parts) == 0 {
+		return nil
 	}
-	for {
-		if err := u.next(); err != nil {
-			if errors.Is(err, io.EOF) && len(u.parts) == 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return nil
+	u.talk.Hurry()
+	buf := make([]byte, drainSize)
+	for ; len(u.parts) > 0; u.parts = u.parts[1:] {
+		for left := u.parts[0].left; left > 0; {
+			n, err := u.talk.ReadRaw(buf[:min(left, drainSize)], false)
+			if err != nil {
+				u.parts = nil // nothing more can come
+				return fault.As(fault.Unavailable, cut(err), "upload that was not wanted")
 			}
-			return err
+			left -= uint64(n)
 		}
 	}
+	return nil
 }

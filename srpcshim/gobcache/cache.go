@@ -82,12 +82,13 @@ func (c *Cache) outgoingOf(message any) (*outgoing, error) {
 	return known.(*outgoing), nil //nolint:forcetypeassert // nothing else is stored
 }
 
-// Decode decodes a stream of one message, whole in raw, into a pointer to a struct, which must be empty.
+// Decode decodes a stream of one message, whole in raw, into a pointer to a struct, which must be empty. Messages that do not look like what they would be
+// decoded into, or would take much more memory than they have bytes, are refused (see Guard).
 func (c *Cache) Decode(raw []byte, into any) error {
 	t := reflect.TypeOf(into)
 	known, ok := c.incoming.Load(t)
 	if !ok {
-		known, _ = c.incoming.LoadOrStore(t, new(incoming))
+		known, _ = c.incoming.LoadOrStore(t, &incoming{open: open(t, make(map[reflect.Type]bool))})
 	}
 	return known.(*incoming).decode(raw, into) //nolint:forcetypeassert // nothing else is stored
 }

@@ -211,12 +211,13 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		ours, theirs := new(srpc.GetVmInfosRequest), new(srpc.GetVmInfosRequest)
 		for range 2 {
-			got, want := cache.Decode(raw, ours), gob.NewDecoder(bytes.NewReader(raw)).Decode(theirs)
-			if (got == nil) != (want == nil) {
-				t.Fatalf("%v, gob says %v", got, want)
-			}
-			if diff := cmp.Diff(theirs, ours); got == nil && diff != "" {
-				t.Fatal(diff)
+			if cache.Decode(raw, ours) == nil { // what it refuses may be too much for gob
+				if err := gob.NewDecoder(bytes.NewReader(raw)).Decode(theirs); err != nil {
+					t.Fatalf("gob says %v", err)
+				}
+				if diff := cmp.Diff(theirs, ours); diff != "" {
+					t.Fatal(diff)
+				}
 			}
 			*ours, *theirs = srpc.GetVmInfosRequest{}, srpc.GetVmInfosRequest{}
 		}

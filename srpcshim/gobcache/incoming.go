@@ -14,10 +14,18 @@ const (
 	maxDefinitions = 4 << 10
 )
 
-// incoming is a type of message that is decoded: decoders that have read definitions, by the bytes of these.
+// incoming is a type of message that is decoded: what definitions mean for it, by the bytes of these.
 type incoming struct {
-	mu       sync.RWMutex
-	decoders map[string]*sync.Pool
+	open  bool // it can not be counted
+	mu    sync.RWMutex
+	peers map[string]*peer
+}
+
+// peer is what a peer's definitions mean: the type of its messages, and decoders that have read them.
+type peer struct {
+	id       int64
+	plan     *plan
+	decoders sync.Pool
 }
 
 // decoder is a gob decoder that reads what is set.
@@ -41,47 +49,75 @@ func (d *decoder) decode(raw []byte, into any) error {
 // decode uses a decoder that knows the message's definitions. If that fails, a fresh one has the last word: what other messages made of the first one does
 // not matter then.
 func (c *incoming) decode(raw []byte, into any) error {
-	defined, err := definitions(raw)
-	if err != nil || defined == 0 || defined > maxDefinitions {
+	if c.open {
 		return newDecoder().decode(raw, into)
 	}
-	decoders := c.find(raw[:defined])
-	if decoders != nil {
-		if d, ok := decoders.Get().(*decoder); ok {
-			if d.decode(raw[defined:], into) == nil {
-				decoders.Put(d)
-				return nil
-			}
-			reflect.ValueOf(into).Elem().SetZero()
-		}
+	defined, err := definitions(raw)
+	if err != nil {
+		return err
 	}
+	id, _, err := part(raw[defined:])
+	if err != nil {
+		return err
+	}
+	known := c.find(raw[:defined])
+	if known == nil || known.id != id {
+		return c.first(raw, defined, into)
+	}
+	if err := count(raw[defined:], known.plan); err != nil {
+		return err
+	}
+	if d, ok := known.decoders.Get().(*decoder); ok {
+		if d.decode(raw[defined:], into) == nil {
+			known.decoders.Put(d)
+			return nil
+		}
+		reflect.ValueOf(into).Elem().SetZero()
+	}
+	return known.keep(raw, into)
+}
+
+// first decodes the first message with these definitions.
+func (c *incoming) first(raw []byte, defined int, into any) error {
+	var t types
+	if err := t.define(raw[:defined]); err != nil {
+		return err
+	}
+	id, p, err := t.check(raw[defined:], reflect.TypeOf(into).Elem())
+	if err != nil {
+		return err
+	}
+	fresh := &peer{id: id, plan: p}
+	if err := fresh.keep(raw, into); err != nil {
+		return err
+	}
+	if 0 < defined && defined <= maxDefinitions {
+		c.add(raw[:defined], fresh)
+	}
+	return nil
+}
+
+// keep decodes with a fresh decoder, and keeps that if it could.
+func (p *peer) keep(raw []byte, into any) error {
 	d := newDecoder()
 	if err := d.decode(raw, into); err != nil {
 		return err
 	}
-	if decoders == nil {
-		decoders = c.add(raw[:defined])
-	}
-	decoders.Put(d)
+	p.decoders.Put(d)
 	return nil
 }
 
-func (c *incoming) find(defined []byte) *sync.Pool {
+func (c *incoming) find(defined []byte) *peer {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.decoders[string(defined)]
+	return c.peers[string(defined)]
 }
 
-func (c *incoming) add(defined []byte) *sync.Pool {
+func (c *incoming) add(defined []byte, fresh *peer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.decoders[string(defined)]; known != nil {
-		return known
+	if c.peers == nil || len(c.peers) == maxPeers {
+		c.peers = make(map[string]*peer)
 	}
-	if c.decoders == nil || len(c.decoders) == maxPeers {
-		c.decoders = make(map[string]*sync.Pool)
-	}
-	fresh := new(sync.Pool)
-	c.decoders[string(defined)] = fresh
-	return fresh
+	c.peers[string(defined)] = fresh
 }

@@ -1,29 +1,33 @@
 package gobcache
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/hyperplane-project/hyperplane/internal/fault"
+)
 
 var (
-	errMalformed = errors.New("gob: malformed part")
+	errMalformed = fault.New(fault.InvalidArgument, "gob: malformed message")
 	errNoEncoder = errors.New("gob: no encoder")
 )
 
 // part takes the first part of a stream: a length, and that many bytes, which begin with a type number, negative in a definition. The source is the
 // documentation of encoding/gob.
 func part(raw []byte) (id int64, size int, err error) {
-	length, n, err := number(raw)
+	length, n, err := number64(raw)
 	if err != nil || length > uint64(len(raw)-n) {
 		return 0, 0, errMalformed
 	}
 	size = n + int(length)
-	v, _, err := number(raw[n:size])
+	v, _, err := number64(raw[n:size])
 	if v&1 != 0 { // the lowest bit is the sign
 		return ^int64(v >> 1), size, err
 	}
 	return int64(v >> 1), size, err
 }
 
-// number takes an unsigned number: one byte if it is below 128, otherwise the negated count of bytes, and the bytes, highest first.
-func number(raw []byte) (v uint64, size int, err error) {
+// number64 takes an unsigned number: one byte if it is below 128, otherwise the negated count of bytes, and the bytes, highest first.
+func number64(raw []byte) (v uint64, size int, err error) {
 	if len(raw) == 0 {
 		return 0, 0, errMalformed
 	}

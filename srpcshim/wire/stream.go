@@ -49,6 +49,8 @@ type Talk interface {
 	Read(message any, patient bool) error
 	// ReadRaw reads raw bytes that follow a message, some of them, as long as that takes if patient.
 	ReadRaw(p []byte, patient bool) (int, error)
+	// Hurry bounds the time of all that is read from now on, patiently or not, by the time for a request.
+	Hurry()
 	// Write says messages and raw bytes ([]byte values) in one go.
 	Write(parts ...any) error
 	// Share says a message that other calls may say too: all that give an equal key, which must be comparable. It is made and encoded for the first of them;
