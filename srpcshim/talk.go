@@ -168,7 +168,16 @@ func (t *talk) Write(parts ...any) error {
 			return fault.As(fault.Internal, err, "message for SRPC")
 		}
 	}
-	return t.write(t.out.Bytes())
+	return t.say()
+}
+
+// say sends what was encoded. A client that does not take it has gone, for which the handler is not to blame.
+func (t *talk) say() error {
+	err := t.write(t.out.Bytes())
+	if err != nil {
+		t.cancel()
+	}
+	return fault.As(fault.Canceled, err, "the client does not listen any more")
 }
 
 // Share implements wire.Talk.
@@ -190,7 +199,7 @@ func (t *talk) Share(key any, build func() (any, error)) error {
 	if err := t.encoder.share(&t.out, said.like, said.value); err != nil {
 		return fault.As(fault.Internal, err, "message for SRPC")
 	}
-	return t.write(t.out.Bytes())
+	return t.say()
 }
 
 // trim empties what was written from, and gives back what only a large message needs.
