@@ -8,7 +8,7 @@ PROGRAMS := hypervisord hyperctl hyperexport vcentersim
 # What a test may take in all; the tests on a real libvirtd boot guests under software emulation.
 TEST_TIMEOUT := 15m
 
-.PHONY: help build test check lint generate check-generate proto-lint proto-breaking checklist demo run bench bench-api bench-export bench-convert bench-hypervisor bench-srpc fuzz ci deps tools fmt
+.PHONY: help build test check lint generate check-generate proto-lint proto-breaking checklist demo run bench bench-api bench-export bench-convert bench-hypervisor bench-srpc interop-stock fuzz ci deps tools fmt
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,11 @@ bench-hypervisor: deps build ## 10,000 VMs: calls, start, updates to 1,000 watch
 
 bench-srpc: build ## calls over SRPC and what they cost, beside gRPC; updates to 100 watchers
 	go run ./test/bench/srpc
+
+interop-stock: build ## run programs of the Dominator project from STOCK_BIN=DIRECTORY against ours, as root, in a network namespace of their own
+	go build -o .cache/interop-stock ./test/stock
+	unshare --net -- sh -c 'ip link set lo up && ip link add site type bridge && ip address add 192.0.2.1/24 dev site && ip link set site up && \
+		exec .cache/interop-stock -bin "$(STOCK_BIN)"'
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	scripts/fuzz.sh $(FUZZTIME)

@@ -47,6 +47,9 @@ func (s *Service) debug(ctx context.Context, ref string, f *fetching) (timedOut 
 	}
 	info := record.GetVmInfo()
 	err = vm.Require(info, "be debugged", hypervisorv1.State_STATE_STOPPED, hypervisorv1.State_STATE_RUNNING)
+	if err == nil {
+		err = s.Operations.CheckLease(info.GetUuid(), f.source.GetDhcpTimeout().AsDuration())
+	}
 	var file string
 	if err == nil {
 		file, err = root(record)

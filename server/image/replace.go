@@ -48,7 +48,13 @@ func (s *Service) replace(ctx context.Context, req *hypervisorv1.ReplaceVmImageR
 		return false, err
 	}
 	info := record.GetVmInfo()
-	w, err := s.prepare(ctx, req, record, f)
+	if running(record) {
+		err = s.Operations.CheckLease(info.GetUuid(), f.source.GetDhcpTimeout().AsDuration())
+	}
+	var w swap
+	if err == nil {
+		w, err = s.prepare(ctx, req, record, f)
+	}
 	if err != nil {
 		release()
 		return false, fault.Wrap(err, "vm %s", vm.Name(info))

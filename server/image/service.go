@@ -24,6 +24,8 @@ type Operations interface {
 	Finish(ctx context.Context, op func(context.Context) error) error
 	// Directory returns the folder for the VM's files.
 	Directory(uuid string) (string, error)
+	// CheckLease refuses a wait for a VM's lease that nobody would see.
+	CheckLease(uuid string, timeout time.Duration) error
 	// Halt brings a VM to STOPPED; Resume starts a STOPPED one, ResumeDebugging from the file vm.DebugFile. The caller holds the lock.
 	Halt(ctx context.Context, uuid string) error
 	Resume(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error)

@@ -107,6 +107,8 @@ func (m *machine) Halt(context.Context, string) error {
 	return m.state("halt", hypervisorv1.State_STATE_STOPPED)
 }
 
+func (m *machine) CheckLease(string, time.Duration) error { return nil }
+
 func (m *machine) Resume(_ context.Context, _ string, d time.Duration) (bool, error) {
 	return d > 0, m.state("resume", hypervisorv1.State_STATE_RUNNING)
 }

@@ -153,7 +153,7 @@ func (s *Service) freeByMAC(mac string) netip.Addr {
 // remove takes a free address out of the pool.
 func (p *pool) remove(a netip.Addr) {
 	delete(p.extra, a)
-	if p.First.IsValid() && !a.Less(p.First) && !p.Last.Less(a) {
+	if p.ranged(a) {
 		p.removed[a] = true
 	}
 }

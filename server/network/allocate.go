@@ -17,6 +17,8 @@ type Request struct {
 	// Want may hold an IP address, a MAC address, both or nothing.
 	Want   *hypervisorv1.Address
 	Caller principal.Caller
+	// Created says that the VM is new: where all addresses are given to the pool by somebody who has others for other hosts, it gets only what is there.
+	Created bool
 }
 
 // Allocate gives a VM an address and returns it with the subnet's id. The first one that a VM has is its primary address.
@@ -44,6 +46,9 @@ func (s *Service) Allocate(req Request) (*hypervisorv1.Address, string, error) {
 	}
 	s.order++
 	l := lease{uuid: req.UUID, hostname: req.Hostname, mac: mac, six: six, primary: !s.hasAddress(req.UUID), order: s.order}
+	if req.Created && want.IsValid() && !p.First.IsValid() && !p.has(want) {
+		return nil, "", fault.New(fault.FailedPrecondition, "address: %s not found in free pool of subnet %q", want, p.ID)
+	}
 	ip, err := p.take(want, l)
 	if err != nil {
 		return nil, "", err

@@ -86,7 +86,7 @@ func (p *pool) taken(a netip.Addr) bool {
 func (p *pool) has(a netip.Addr) bool {
 	_, used := p.used[a]
 	_, added := p.extra[a]
-	inRange := p.First.IsValid() && !a.Less(p.First) && !p.Last.Less(a) && !p.removed[a] && a != p.Gateway.Addr()
+	inRange := p.ranged(a) && !p.removed[a] && a != p.Gateway.Addr()
 	return used || added || inRange
 }
 

@@ -44,6 +44,7 @@ func (l *live) settle(ctx context.Context, figures hypervisor.MigrationFigures) 
 	if err = errors.Join(err, l.Operations.Enter(ctx, uuid, hypervisorv1.State_STATE_RUNNING, "")); err != nil {
 		l.Log.LogAttrs(ctx, slog.LevelError, "record of a VM that has come", slog.String("vm", uuid), slog.Any("error", err))
 	}
+	l.adopt(ctx)
 	if err := l.tellSource(true); err != nil {
 		l.Log.LogAttrs(ctx, slog.LevelWarn, "the source of a VM that has come did not confirm", slog.String("vm", uuid), slog.Any("error", err))
 	}

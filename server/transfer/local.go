@@ -227,7 +227,10 @@ func (s *Service) CommitImportedVm(ctx context.Context, req *hypervisorv1.Commit
 			r.VmInfo.Uncommitted = false
 			return nil
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		return s.Operations.AdoptAddresses(ctx, info.GetUuid())
 	})
 	if err != nil {
 		return nil, err

@@ -81,8 +81,9 @@ func (m *migration) run(ctx context.Context, live bool) error {
 	defer release()
 	var u undo.Stack
 	u.Add(func(ctx context.Context) error { return m.Operations.Discard(ctx, m.info.GetUuid()) })
+	err = m.Operations.CheckLease(m.info.GetUuid(), m.start.GetDhcpTimeout().AsDuration())
 	copyIt := true
-	if live {
+	if err == nil && live {
 		copyIt, err = m.tryLive(ctx, &u)
 	}
 	if err == nil && copyIt {
@@ -184,7 +185,15 @@ func (m *migration) commit(ctx context.Context, u *undo.Stack) error {
 		return err
 	}
 	u.Commit()
+	m.adopt(ctx)
 	return m.destroySource(ctx)
+}
+
+// adopt has the addresses of the VM, which stays, remain at this host when it ends. Without that somebody must give them to a host again.
+func (a *arrival) adopt(ctx context.Context) {
+	if err := a.Operations.AdoptAddresses(ctx, a.info.GetUuid()); err != nil {
+		a.Log.LogAttrs(ctx, slog.LevelWarn, "the addresses of a VM that has come are not in the pool", slog.String("vm", a.info.GetUuid()), slog.Any("error", err))
+	}
 }
 
 // destroySource removes what is left of the VM at the source.

@@ -158,7 +158,9 @@ func (p *sending) end(ctx context.Context, became fate) error {
 		if err := p.setMigrating(ctx, p.info, hypervisorv1.State_STATE_MIGRATING, "has moved to another host", true); err != nil {
 			return err
 		}
-		p.Operations.TakeAddresses(uuid)
+		if err := p.Operations.SurrenderAddresses(ctx, uuid); err != nil {
+			return err
+		}
 		return p.stream.Send(&hypervisorv1.SendVmResponse{Part: &hypervisorv1.SendVmResponse_Confirmed{Confirmed: &hypervisorv1.SendVmConfirmed{}}})
 	case unknown:
 		const reason = "it stands still, because it may run at the host that it was moved to: if it does, destroy it here; if not, put it back into service (PrepareVmForMigration)"

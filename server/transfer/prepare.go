@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/protobuf/proto"
 
@@ -32,7 +33,7 @@ func (s *Service) PrepareVmForMigration(
 	return &hypervisorv1.PrepareVmForMigrationResponse{}, nil
 }
 
-// leave takes a VM out of service. Its addresses may be given to others at once: the VM takes them along.
+// leave takes a VM out of service. Its addresses are this host's no more: the VM takes them along.
 func (s *Service) leave(ctx context.Context, info *hypervisorv1.VmInfo) error {
 	const action = "be prepared for migration"
 	if err := vm.Require(info, action, hypervisorv1.State_STATE_STOPPED); err != nil {
@@ -44,7 +45,9 @@ func (s *Service) leave(ctx context.Context, info *hypervisorv1.VmInfo) error {
 	if err := s.setMigrating(ctx, info, hypervisorv1.State_STATE_MIGRATING, "prepared for migration", true); err != nil {
 		return err
 	}
-	s.Operations.TakeAddresses(info.GetUuid())
+	if err := s.Operations.SurrenderAddresses(ctx, info.GetUuid()); err != nil {
+		return errors.Join(err, s.setMigrating(context.WithoutCancel(ctx), info, hypervisorv1.State_STATE_STOPPED, "", false))
+	}
 	return nil
 }
 
@@ -60,9 +63,13 @@ func (s *Service) stay(ctx context.Context, info *hypervisorv1.VmInfo) error {
 	if err := s.Operations.GiveAddresses(proto.CloneOf(info), principal.Caller{Power: true}); err != nil {
 		return fault.Wrap(err, "vm %s: can not be put back into service", vm.Name(info))
 	}
-	if err := s.setMigrating(ctx, info, hypervisorv1.State_STATE_STOPPED, "", false); err != nil {
+	err := s.Operations.AdoptAddresses(ctx, info.GetUuid())
+	if err != nil {
 		s.Operations.TakeAddresses(info.GetUuid())
 		return err
+	}
+	if err = s.setMigrating(ctx, info, hypervisorv1.State_STATE_STOPPED, "", false); err != nil {
+		return errors.Join(err, s.Operations.SurrenderAddresses(context.WithoutCancel(ctx), info.GetUuid()))
 	}
 	return nil
 }

@@ -37,6 +37,11 @@ type Operations interface {
 	// GiveAddresses and TakeAddresses put a VM's addresses into use and out of it.
 	GiveAddresses(info *hypervisorv1.VmInfo, caller principal.Caller) error
 	TakeAddresses(uuid string)
+	// SurrenderAddresses takes a VM's addresses out of the host's pools too, AdoptAddresses puts them there.
+	SurrenderAddresses(ctx context.Context, uuid string) error
+	AdoptAddresses(ctx context.Context, uuid string) error
+	// CheckLease refuses a wait for a VM's lease that nobody would see.
+	CheckLease(uuid string, timeout time.Duration) error
 	// Resume starts a STOPPED VM and Halt stops a RUNNING one. The caller holds the lock. ResumeUntested does not look whether the host can give the memory
 	// at present.
 	Resume(ctx context.Context, uuid string, dhcpTimeout time.Duration) (timedOut bool, err error)

@@ -86,19 +86,24 @@ func CheckNew(info *hypervisorv1.VmInfo) error { return checkInfo(info) }
 
 // GiveAddresses gives a VM the addresses that info asks for, or free ones, and puts them into info. After an error it has none.
 func (s *Service) GiveAddresses(info *hypervisorv1.VmInfo, caller principal.Caller) error {
-	err := s.giveAddresses(info, caller)
+	return s.takeAddresses(info, caller, false)
+}
+
+// takeAddresses is GiveAddresses, also for a VM that is created.
+func (s *Service) takeAddresses(info *hypervisorv1.VmInfo, caller principal.Caller, created bool) error {
+	err := s.giveAddresses(info, caller, created)
 	if err != nil {
 		s.Network.Release(info.GetUuid())
 	}
 	return err
 }
 
-func (s *Service) giveAddresses(info *hypervisorv1.VmInfo, caller principal.Caller) error {
+func (s *Service) giveAddresses(info *hypervisorv1.VmInfo, caller principal.Caller, created bool) error {
 	if len(info.GetSecondaryAddresses()) > len(info.GetSecondarySubnetIds()) {
 		return fault.New(fault.InvalidArgument, "vm_info.secondary_addresses: %d addresses for %d secondary_subnet_ids",
 			len(info.GetSecondaryAddresses()), len(info.GetSecondarySubnetIds()))
 	}
-	req := network.Request{UUID: info.GetUuid(), Hostname: info.GetHostname(), Caller: caller, SubnetID: info.GetSubnetId(), Want: info.GetAddress()}
+	req := network.Request{UUID: info.GetUuid(), Hostname: info.GetHostname(), Caller: caller, SubnetID: info.GetSubnetId(), Want: info.GetAddress(), Created: created}
 	var err error
 	if info.Address, info.SubnetId, err = s.Network.Allocate(req); err != nil {
 		return err
@@ -121,3 +126,13 @@ func (s *Service) giveAddresses(info *hypervisorv1.VmInfo, caller principal.Call
 
 // TakeAddresses takes back all addresses of a VM.
 func (s *Service) TakeAddresses(uuid string) { s.Network.Release(uuid) }
+
+// SurrenderAddresses takes all addresses of a VM that has them at another host now from it and from this host.
+func (s *Service) SurrenderAddresses(ctx context.Context, uuid string) error {
+	return s.Network.Surrender(ctx, uuid)
+}
+
+// AdoptAddresses has the addresses that a VM has come with stay at this host when it ends.
+func (s *Service) AdoptAddresses(ctx context.Context, uuid string) error {
+	return s.Network.Adopt(ctx, uuid)
+}

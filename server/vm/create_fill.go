@@ -74,6 +74,7 @@ func (c *creation) begin(ctx context.Context, info *hypervisorv1.VmInfo) error {
 	if c.lease, err = c.expectLease(info.GetUuid(), c.spec.GetDhcpTimeout().AsDuration()); err != nil {
 		return err
 	}
+	c.Network.Lease(info.GetUuid(), c.spec.GetDhcpTimeout().AsDuration() >= 0)
 	return c.detached(ctx, func(ctx context.Context) error {
 		return c.start(ctx, info.GetUuid(), startOptions{netboot: c.spec.GetEnableNetboot()})
 	})

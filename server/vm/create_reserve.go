@@ -36,7 +36,7 @@ func (c *creation) reserve(ctx context.Context) (*hypervisorv1.LocalVmInfo, func
 	if c.caller.Name != "" {
 		info.OwnerUsers = append([]string{c.caller.Name}, slices.DeleteFunc(info.GetOwnerUsers(), func(u string) bool { return u == c.caller.Name })...)
 	}
-	if err := c.GiveAddresses(info, c.caller); err != nil {
+	if err := c.takeAddresses(info, c.caller, true); err != nil {
 		return nil, nil, err
 	}
 	var u undo.Stack

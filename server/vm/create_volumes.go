@@ -140,7 +140,7 @@ func (c *creation) prepare(ctx context.Context, i int, w *hypervisorv1.Volume, f
 		if err := c.say("writing overlay files"); err != nil {
 			return err
 		}
-		return fault.Wrap(c.Guests.Overlay(ctx, d, c.spec.GetOverlayDirectories(), c.spec.GetOverlayFiles()), "overlay_files")
+		return fault.Wrap(c.Guests.Overlay(ctx, d, c.spec.GetOverlayDirectories(), c.spec.GetOverlayFiles()), "overlay_files, overlay_directories")
 	}
 	if i-1 >= len(c.spec.GetSecondaryVolumesInit()) || c.spec.GetSecondaryVolumesInit()[i-1].GetLabel() == "" {
 		return nil

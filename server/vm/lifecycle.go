@@ -95,6 +95,7 @@ func (s *Service) reboot(ctx context.Context, ref string, dhcpTimeout time.Durat
 	if err != nil {
 		return l, err
 	}
+	s.Network.Lease(info.GetUuid(), dhcpTimeout >= 0)
 	return l, fault.Wrap(s.Driver.Reboot(ctx, info.GetUuid()), "vm %s: reboot", name(info))
 }
 
@@ -145,6 +146,11 @@ func (s *Service) destroy(ctx context.Context, ref string, begun chan<- *hypervi
 		hypervisorv1.State_STATE_CRASHED)
 	if err != nil {
 		return err
+	}
+	if info.GetState() == hypervisorv1.State_STATE_MIGRATING { // whoever destroys what a VM has left behind says that it is elsewhere
+		if err := s.Network.Surrender(ctx, info.GetUuid()); err != nil {
+			return err
+		}
 	}
 	if record, err = s.setState(ctx, info.GetUuid(), hypervisorv1.State_STATE_DESTROYING, ""); err != nil {
 		return err

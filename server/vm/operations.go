@@ -66,14 +66,15 @@ func (s *Service) resume(ctx context.Context, uuid string, dhcpTimeout time.Dura
 	if err != nil {
 		return false, err
 	}
-	if err := s.beginStart(ctx, record, o); err != nil {
-		return false, err
-	}
 	l, err := s.expectLease(uuid, dhcpTimeout)
 	if err != nil {
 		return false, err
 	}
 	defer l.stop()
+	if err := s.beginStart(ctx, record, o); err != nil {
+		return false, err
+	}
+	s.Network.Lease(uuid, dhcpTimeout >= 0)
 	if err := s.start(ctx, uuid, o); err != nil {
 		return false, err
 	}

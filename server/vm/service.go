@@ -20,6 +20,9 @@ import (
 type Network interface {
 	Allocate(req network.Request) (*hypervisorv1.Address, string, error)
 	Release(uuid string)
+	// Surrender releases the addresses of a VM that has them at another host now, and takes them out of the pools; Adopt puts those of a VM that has come in.
+	Surrender(ctx context.Context, uuid string) error
+	Adopt(ctx context.Context, uuid string) error
 	Attach(ctx context.Context, subnetID string) (hypervisor.NIC, error)
 	// Restore marks the addresses of VMs as in use, with the VMs' host names, also those that are in use already.
 	Restore(vms []*hypervisorv1.VmInfo)

@@ -29,16 +29,18 @@ func (s *Service) StartVm(ctx context.Context, req *hypervisorv1.StartVmRequest)
 			return err
 		}
 		defer unlock()
-		if record, err = s.endDebugging(ctx, record); err != nil {
-			return err
-		}
-		if err := s.beginStart(ctx, record, startOptions{}); err != nil {
-			return err
-		}
 		expected, err := s.expectLease(record.GetVmInfo().GetUuid(), req.GetDhcpTimeout().AsDuration())
 		if err != nil {
 			return err
 		}
+		if record, err = s.endDebugging(ctx, record); err == nil {
+			err = s.beginStart(ctx, record, startOptions{})
+		}
+		if err != nil {
+			expected.stop()
+			return err
+		}
+		s.Network.Lease(record.GetVmInfo().GetUuid(), req.GetDhcpTimeout().AsDuration() >= 0)
 		if err := s.start(ctx, record.GetVmInfo().GetUuid(), startOptions{}); err != nil {
 			expected.stop()
 			return err
@@ -172,14 +174,21 @@ type lease struct {
 	timeout time.Duration
 }
 
-// expectLease begins to look for the guest's acknowledged address, before the guest is started. A negative timeout has the DHCP server not answer the guest.
+// expectLease begins to look for the guest's acknowledged address, before anything is done to the guest: where nobody would see that, it is refused. Whoever starts
+// the guest then says by Network.Lease that the DHCP server answers it, or not if the timeout is negative.
 func (s *Service) expectLease(uuid string, timeout time.Duration) (lease, error) {
-	s.Network.Lease(uuid, timeout >= 0)
 	if timeout <= 0 {
 		return lease{}, nil
 	}
 	done, release, err := s.Network.Acknowledged(uuid)
 	return lease{done, release, timeout}, err
+}
+
+// CheckLease refuses a wait for a VM's lease that nobody would see, for operations that start the VM only at their end.
+func (s *Service) CheckLease(uuid string, timeout time.Duration) error {
+	l, err := s.expectLease(uuid, timeout)
+	l.stop()
+	return err
 }
 
 // stop ends the look-out. It may be called again.

@@ -1,6 +1,8 @@
 package dialogue
 
 import (
+	"errors"
+	"io"
 	"net"
 	"time"
 
@@ -91,7 +93,7 @@ func openMigrate(t wire.Talk) wire.Dialogue {
 			}
 			var w MigrateVmResponseResponse
 			if err := t.Read(&w, true); err != nil { // somebody may be asked
-				return err
+				return undecided(err)
 			}
 			m.Part = &hypervisorv1.MigrateVmRequest_Commit{Commit: w.Commit}
 			t.Attend()
@@ -105,6 +107,14 @@ func openMigrate(t wire.Talk) wire.Dialogue {
 		},
 		saidAll(t, func(text string) any { return &MigrateVmResponse{Error: text} }),
 	}
+}
+
+// undecided is the error of a client that has not said whether the VM is to stay. One that has gone is no fault of ours.
+func undecided(err error) error {
+	if err = cut(err); errors.Is(err, io.ErrUnexpectedEOF) {
+		return fault.As(fault.Canceled, err, "the client did not say whether the VM is to stay")
+	}
+	return err
 }
 
 func migrateToProto(w MigrateVmRequest) (*hypervisorv1.MigrateVmRequest, error) {

@@ -44,10 +44,11 @@ type updates struct {
 	host  *hypervisorv1.HostStatus // the last one
 	// known is the addresses of VMs by their UUIDs, holder the other way round.
 	known, holder map[string]string
+	moves         moves
 }
 
 func openUpdates(t wire.Talk) wire.Dialogue {
-	u := &updates{talk: t, known: make(map[string]string), holder: make(map[string]string)}
+	u := &updates{talk: t, known: make(map[string]string), holder: make(map[string]string), moves: moves{vms: make(map[string]*hypervisorv1.VmInfo)}}
 	return dialogue[*hypervisorv1.GetUpdatesRequest, *hypervisorv1.GetUpdatesResponse]{
 		u.recv,
 		u.send,
@@ -81,6 +82,7 @@ type told struct {
 	health string
 	memory uint64
 	gone   string
+	moved  string
 }
 
 func (u *updates) send(m *hypervisorv1.GetUpdatesResponse) error {
@@ -91,8 +93,8 @@ func (u *updates) send(m *hypervisorv1.GetUpdatesResponse) error {
 	if update.GetHost() != nil {
 		u.host = update.GetHost()
 	}
-	gone := u.follow(update)
-	build := func() (any, error) { return u.convert(update, gone) }
+	gone, moved := u.follow(update), u.moves.follow(update)
+	build := func() (any, error) { return u.convert(moved.of(update), gone) }
 	if update.GetFull() || empty(update) { // nobody else says these
 		w, err := build()
 		if err != nil {
@@ -100,7 +102,7 @@ func (u *updates) send(m *hypervisorv1.GetUpdatesResponse) error {
 		}
 		return u.talk.Write(w)
 	}
-	return u.talk.Share(told{update, u.host.GetHealthStatus(), u.host.GetAvailableMemoryInMib(), strings.Join(gone, " ")}, build)
+	return u.talk.Share(told{update, u.host.GetHealthStatus(), u.host.GetAvailableMemoryInMib(), strings.Join(gone, " "), moved.key()}, build)
 }
 
 // empty says whether an update is a mere sign of life.
