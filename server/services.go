@@ -80,7 +80,7 @@ func newServices(ctx context.Context, cfg config.Config, d Deps, st store.Store,
 	}
 	tracer := metadata.NewTracer()
 	if s.network, err = network.Open(ctx, network.Deps{
-		Log: d.Log, Driver: d.Driver, Feed: f, Store: st, Plane: s.newPlane(cfg, d, tracer), Alive: s.registry.Alive, Uplink: cfg.Uplink != "", Now: d.Now,
+		Log: d.Log, Driver: d.Driver, Feed: f, Store: st, Plane: s.newPlane(cfg, d, tracer), Alive: s.registry.Alive, GivenBridges: cfg.Bridges, Uplink: cfg.Uplink != "", Now: d.Now,
 	}, subnets(cfg)); err != nil {
 		return nil, err
 	}

@@ -60,6 +60,9 @@ type Config struct {
 	AllowUnauthenticatedReads bool `yaml:"allow_unauthenticated_reads"`
 	// MaxWaitingConnections bounds the connections whose clients have not said who they are; 0 = 2048.
 	MaxWaitingConnections int `yaml:"max_waiting_connections"`
+	// Bridges are existing bridges for subnets that the API adds, by the subnets' ids: fleet managers call a subnet managed whose addresses they give out, and
+	// expect it on a bridge that the hosts share.
+	Bridges map[string]string `yaml:"bridges"`
 	// LegacyAccess lets every user probe the ports of a VM and read its storage configuration, the names of its logs and its last patch log, as on
 	// hypervisors of old; otherwise its owners.
 	LegacyAccess bool `yaml:"legacy_access"`
@@ -167,6 +170,8 @@ type Subnet struct {
 	VLAN            uint32            `yaml:"vlan"`
 	DisableMetadata bool              `yaml:"disable_metadata"`
 	Tags            map[string]string `yaml:"tags"`
+	// Managed is not for the configuration: it says how the API calls a subnet.
+	Managed bool `yaml:"-"`
 }
 
 // Default returns the settings of a daemon that was told nothing.

@@ -133,7 +133,7 @@ func (s *Service) mode(p *pool) string {
 func (s *Service) served(n Subnet) netplane.Subnet {
 	return netplane.Subnet{
 		ID: n.ID, Bridge: n.Bridge, Gateway: n.Gateway, Isolated: n.Isolated, Domain: n.Domain, DNS: n.DNS, First: n.DynamicFirst, Last: n.DynamicLast,
-		Metadata: !n.DisableMetadata, VLAN: n.VLAN, Book: book{s, n.ID}, Gateway6: n.Gateway6, DNS6: n.DNS6, Book6: book{s, n.ID},
+		Metadata: !n.DisableMetadata, VLAN: s.vlan(n), Book: book{s, n.ID}, Gateway6: n.Gateway6, DNS6: n.DNS6, Book6: book{s, n.ID},
 	}
 }
 
@@ -188,4 +188,12 @@ func (s *Service) inUse() []string {
 		}
 	}
 	return ids
+}
+
+// vlan is the VLAN that is joined to a subnet's bridge; 0 = none.
+func (s *Service) vlan(n Subnet) uint32 {
+	if s.GivenBridges[n.ID] != "" {
+		return 0
+	}
+	return n.VLAN
 }

@@ -61,7 +61,7 @@ func (f *fixture) restart() {
 	var err error
 	f.Service, err = network.Open(f.t.Context(), network.Deps{
 		Log: slog.New(slog.NewTextHandler(f.t.Output(), nil)), Driver: f.driver, Feed: feed.New(time.Now), Store: f.store, Now: time.Now,
-		Alive: func(uuid string) bool { return f.alive[uuid] },
+		Alive: func(uuid string) bool { return f.alive[uuid] }, GivenBridges: map[string]string{"fleet": "br7"},
 	}, []network.Subnet{subnet("a", 1), subnet("b", 2)})
 	if err != nil {
 		f.t.Fatal(err)
@@ -354,4 +354,38 @@ func TestSubnetOfVMsIsChanged(t *testing.T) {
 		t.Error(err)
 	}
 	f.isNow("afterwards", "a=10.7.1.1/", "b=10.7.2.254/new.internal")
+}
+
+// TestSubnetOnAGivenBridge puts a subnet that a fleet manager calls managed onto the bridge that the configuration names for it.
+func TestSubnetOnAGivenBridge(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	fleet := wire("fleet", "10.9.0.254")
+	fleet.VlanId = 7
+	check := func(when string) {
+		t.Helper()
+		nic, err := f.Attach(t.Context(), "fleet")
+		if err != nil || nic.Bridge != "br7" || nic.Network != "" {
+			t.Errorf("%s: %+v, %v", when, nic, err)
+		}
+		res, err := f.ListSubnets(t.Context(), &hypervisorv1.ListSubnetsRequest{Sort: true})
+		if n := res.GetSubnets(); err != nil || len(n) != 3 || !n[2].GetManage() || n[2].GetVlanId() != 7 || n[2].GetIpGateway() != "10.9.0.254" {
+			t.Errorf("%s: %v, %v", when, n, err)
+		}
+	}
+	if err := f.update(&hypervisorv1.UpdateSubnetsRequest{Add: []*hypervisorv1.Subnet{fleet}}); err != nil {
+		t.Fatal(err)
+	}
+	check("added")
+	if _, _, err := f.Allocate(network.Request{UUID: "vm", SubnetID: "fleet", Want: &hypervisorv1.Address{IpAddress: "10.9.0.5"}}); err != nil {
+		t.Fatal(err)
+	}
+	f.alive = map[string]bool{"vm": true}
+	fleet.DomainName = "new.internal"
+	if err := f.update(&hypervisorv1.UpdateSubnetsRequest{Change: []*hypervisorv1.Subnet{fleet}}); err != nil {
+		t.Error(err)
+	}
+	check("changed")
+	f.restart()
+	check("after a restart")
 }

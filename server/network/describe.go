@@ -21,7 +21,7 @@ func (s *Service) describe() []*hypervisorv1.Subnet {
 	for _, p := range s.subnets {
 		n := &hypervisorv1.Subnet{
 			Id: p.ID, IpGateway: p.Gateway.Addr().String(), IpMask: net.IP(net.CIDRMask(p.Gateway.Bits(), 32)).String(),
-			DomainName: p.Domain, Manage: !p.Existing, VlanId: p.VLAN, AllowedUsers: p.AllowedUsers, AllowedGroups: p.AllowedGroups,
+			DomainName: p.Domain, Manage: !p.Existing || p.Managed, VlanId: p.VLAN, AllowedUsers: p.AllowedUsers, AllowedGroups: p.AllowedGroups,
 			DisableMetadata: p.DisableMetadata, FirstDynamicIp: text(p.DynamicFirst), LastDynamicIp: text(p.DynamicLast), Tags: p.Tags,
 		}
 		for _, d := range p.DNS {
@@ -49,6 +49,7 @@ func text(a netip.Addr) string {
 func parse(m *hypervisorv1.Subnet, old Subnet) (Subnet, error) {
 	n := old
 	n.ID, n.Existing, n.Domain, n.DisableMetadata = m.GetId(), !m.GetManage(), m.GetDomainName(), m.GetDisableMetadata()
+	n.Managed = false
 	n.VLAN, n.AllowedUsers, n.AllowedGroups, n.Tags = m.GetVlanId(), m.GetAllowedUsers(), m.GetAllowedGroups(), m.GetTags()
 	var err error
 	if n.Gateway, err = parseGateway(m.GetIpGateway(), m.GetIpMask()); err != nil {

@@ -45,6 +45,8 @@ type Deps struct {
 	Plane Plane
 	// Alive says whether a VM has, or is about to have, a machine that is on its network; nil = all have.
 	Alive func(uuid string) bool
+	// GivenBridges are the existing bridges that subnets of the API are on, by their ids. The VLAN of such a subnet is that of the bridge already.
+	GivenBridges map[string]string
 	// Uplink says that the host has an interface that carries VLANs.
 	Uplink bool
 	Now    func() time.Time

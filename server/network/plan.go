@@ -101,14 +101,14 @@ func (c *change) replace(m *hypervisorv1.Subnet, s *Service) error {
 	if err != nil {
 		return err
 	}
-	if n.Existing != old.Existing || n.VLAN != old.VLAN {
+	if n.Existing != old.Existing || n.VLAN != old.VLAN || s.GivenBridges[n.ID] != "" {
 		n.Bridge, n.DHCP = "", ""
 		s.place(&n)
 	}
 	if err := s.placed(n); err != nil {
 		return err
 	}
-	reshaped := n.Gateway != old.Gateway || n.Existing != old.Existing || n.VLAN != old.VLAN ||
+	reshaped := n.Gateway != old.Gateway || n.Existing != old.Existing || n.Bridge != old.Bridge || n.VLAN != old.VLAN ||
 		(s.mode(old) == byVirtualiser && (n.Domain != old.Domain || !slices.Equal(n.DNS, old.DNS)))
 	if reshaped {
 		if err := s.attached(old); err != nil {
@@ -192,7 +192,10 @@ func (c *change) add(m *hypervisorv1.Subnet, s *Service) error {
 // place says which bridge a subnet of the API is on. Who asks for a subnet on a given bridge expects the host to lease its addresses, as hypervisors of old do.
 func (s *Service) place(n *Subnet) {
 	n.Bridge = bridgeName(n.ID)
-	if n.Existing && n.VLAN == 0 {
+	if bridge, given := s.GivenBridges[n.ID]; given {
+		n.Managed = !n.Existing
+		n.Bridge, n.Existing = bridge, true
+	} else if n.Existing && n.VLAN == 0 {
 		n.Bridge = n.ID
 	}
 	if n.Existing && s.Plane != nil && (s.shares == nil || *s.shares) {
@@ -202,7 +205,7 @@ func (s *Service) place(n *Subnet) {
 
 // placed refuses a subnet that can not be where it should be.
 func (s *Service) placed(n Subnet) error {
-	if n.VLAN != 0 && !s.Uplink {
+	if n.VLAN != 0 && !s.Uplink && s.GivenBridges[n.ID] == "" {
 		return fault.New(fault.FailedPrecondition, "vlan_id %d: this host has no uplink for VLANs; set uplink in its configuration", n.VLAN)
 	}
 	return n.Validate()

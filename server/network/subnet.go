@@ -50,6 +50,8 @@ type Subnet struct {
 	VLAN            uint32
 	DisableMetadata bool
 	Tags            map[string]string
+	// Managed says that the API calls the subnet managed, though it is on an existing bridge (Deps.GivenBridges).
+	Managed bool
 }
 
 // Validate says what is wrong with the subnet.
