@@ -33,7 +33,9 @@ type Mux struct {
 	services  map[string]map[string]*method
 	codecs    map[encoding]codec
 	shared    shared
-	problems  []error
+	// attendants watches the clients of calls that take their time.
+	attendants attendants
+	problems   []error
 }
 
 var _ grpc.ServiceRegistrar = (*Mux)(nil)

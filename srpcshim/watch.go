@@ -9,18 +9,15 @@ import (
 	"time"
 )
 
-// unattended is how long a call may take before somebody watches whether its client stays. Most calls are over by then.
-const unattended = 20 * time.Millisecond
-
 // attended runs f with a context that ends when the client is lost, so that a call does not work on for nobody. A client that closes only its
 // sending half still wants its answer.
 func (s *session) attended(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := &attendance{session: s, lost: cancel}
-	timer := time.AfterFunc(unattended, a.begin)
+	s.mux.attendants.add(a)
 	err := f(ctx)
-	timer.Stop()
+	s.mux.attendants.remove(a)
 	if end := a.end(); err == nil {
 		err = end
 	}
