@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,10 +16,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/test/bench/daemon"
 )
 
 // connections are how many connections the watchers share.
 const connections = 20
+
+// tagKey is how a tag "at" begins in a map's entry: the key is field 1 and the value field 2, each with its length before it.
+const tagKey = "\x0a\x02at\x12"
 
 // lastTag is how the value begins that the last change of a VM has; its UUID follows.
 const lastTag = "last "
@@ -164,29 +166,11 @@ func (w *watcher) follow(vms int) {
 			return
 		}
 		now := time.Now()
-		for value := range tagValues(raw) {
+		for value := range daemon.Values(raw, tagKey) {
 			if uuid, last := strings.CutPrefix(value, lastTag); last {
 				w.ended[uuid] = true
 			} else if nanos, err := strconv.ParseInt(value, 10, 64); err == nil {
 				w.delays = append(w.delays, now.Sub(time.Unix(0, nanos)))
-			}
-		}
-	}
-}
-
-// tagValues yields the values of the tags "at": in a map's entry the key is field 1 and the value field 2, each with its length before it.
-func tagValues(raw []byte) iter.Seq[string] {
-	key := []byte{0x0a, 2, 'a', 't', 0x12}
-	return func(yield func(string) bool) {
-		for {
-			i := bytes.Index(raw, key)
-			if i < 0 || i+len(key) >= len(raw) {
-				return
-			}
-			length := int(raw[i+len(key)])
-			raw = raw[i+len(key)+1:]
-			if length > len(raw) || !yield(string(raw[:length])) {
-				return
 			}
 		}
 	}

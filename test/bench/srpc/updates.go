@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	hypervisorv1 "github.com/hyperplane-project/hyperplane/gen/go/hyperplane/hypervisor/v1"
+	"github.com/hyperplane-project/hyperplane/test/bench/daemon"
 )
 
 const (
@@ -131,29 +130,11 @@ func (w *watcher) follow(vms int) {
 			return
 		}
 		now := time.Now()
-		for value := range tagValues(raw) {
+		for value := range daemon.Values(raw, tag) {
 			if uuid, last := strings.CutPrefix(value, lastTag); last {
 				w.ended[uuid] = true
 			} else if nanos, err := strconv.ParseInt(value, 10, 64); err == nil {
 				w.delays = append(w.delays, now.Sub(time.Unix(0, nanos)))
-			}
-		}
-	}
-}
-
-// tagValues yields the values of the tags: in a map's entry the key and the value each have their length before them.
-func tagValues(raw []byte) iter.Seq[string] {
-	key := []byte(tag)
-	return func(yield func(string) bool) {
-		for {
-			i := bytes.Index(raw, key)
-			if i < 0 || i+len(key) >= len(raw) {
-				return
-			}
-			length := int(raw[i+len(key)])
-			raw = raw[i+len(key)+1:]
-			if length > len(raw) || !yield(string(raw[:length])) {
-				return
 			}
 		}
 	}
