@@ -53,10 +53,10 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// owned makes a VM that "owner" owns too.
+// owned makes a VM that "owner" owns too. It is named by its UUID: the address of one that is destroyed is another's at once.
 func owned(ctx context.Context, w *world) string {
 	w.t.Helper()
-	vm := w.vm(ctx, false)
+	vm := w.info(ctx, w.vm(ctx, false)).GetUuid()
 	_, err := hypervisorv1.NewVmConfigurationServiceClient(w.cc).ChangeVmOwnerUsers(ctx, &hypervisorv1.ChangeVmOwnerUsersRequest{Vm: vm, OwnerUsers: []string{"owner"}})
 	if err != nil {
 		w.t.Fatal(err)
