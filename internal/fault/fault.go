@@ -2,7 +2,8 @@
 //
 // A fault carries a code named after gRPC's, a text that says which object is concerned, what is wrong and what to do about it,
 // and the error that caused it. The server's edge maps the code to a gRPC status; the gateway and the SRPC shim take it from there.
-// Every driver and vendor has one classify function that turns foreign errors into faults; nothing is matched by text.
+// Every driver and vendor has one classify function that turns foreign errors into faults; nothing is matched by text, but what
+// peers of SRPC say, which have nothing else (srpcshim/client).
 package fault
 
 import (

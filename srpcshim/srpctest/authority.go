@@ -28,7 +28,7 @@ type Authority struct {
 func NewAuthority(tb testing.TB, name string) *Authority {
 	tb.Helper()
 	a := &Authority{tb: tb, Pool: x509.NewCertPool()}
-	made := a.sign(&x509.Certificate{
+	made := a.Sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	})
 	a.cert, a.key = made.Leaf, made.PrivateKey.(*ecdsa.PrivateKey)
@@ -50,18 +50,19 @@ func (a *Authority) Client(user string, groups, methods []string) tls.Certificat
 		}
 		template.ExtraExtensions = append(template.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 9586, 100, 7, arc}, Value: value})
 	}
-	return a.sign(template)
+	return a.Sign(template)
 }
 
 // Server makes a certificate for loopback.
 func (a *Authority) Server() tls.Certificate {
 	a.tb.Helper()
-	return a.sign(&x509.Certificate{
+	return a.Sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "server"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 }
 
-func (a *Authority) sign(template *x509.Certificate) tls.Certificate {
+// Sign makes a certificate that is good for an hour, or the authority's own if there is none yet.
+func (a *Authority) Sign(template *x509.Certificate) tls.Certificate {
 	a.tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
